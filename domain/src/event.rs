@@ -1,0 +1,98 @@
+//! Events of the journal: every change of state, in order, each naming what caused it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// What happened. Kinds are `noun.verb-in-the-past`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EventKind {
+    #[serde(rename = "definition.applied")]
+    DefinitionApplied,
+    #[serde(rename = "run.started")]
+    RunStarted,
+    #[serde(rename = "run.finished")]
+    RunFinished,
+    #[serde(rename = "dataset.built")]
+    DatasetBuilt,
+    #[serde(rename = "version.registered")]
+    VersionRegistered,
+    #[serde(rename = "alias.moved")]
+    AliasMoved,
+    #[serde(rename = "endpoint.changed")]
+    EndpointChanged,
+    #[serde(rename = "alert.raised")]
+    AlertRaised,
+    #[serde(rename = "alert.cleared")]
+    AlertCleared,
+    #[serde(rename = "pipeline.triggered")]
+    PipelineTriggered,
+    #[serde(rename = "pipeline.skipped")]
+    PipelineSkipped,
+    #[serde(rename = "step.finished")]
+    StepFinished,
+    #[serde(rename = "gate.decided")]
+    GateDecided,
+    #[serde(rename = "rollout.promoted")]
+    RolloutPromoted,
+    #[serde(rename = "rollout.rolled_back")]
+    RolloutRolledBack,
+    #[serde(rename = "pipeline.finished")]
+    PipelineFinished,
+    #[serde(rename = "review.answered")]
+    ReviewAnswered,
+}
+
+impl EventKind {
+    /// The kind as it stands in the journal and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DefinitionApplied => "definition.applied",
+            Self::RunStarted => "run.started",
+            Self::RunFinished => "run.finished",
+            Self::DatasetBuilt => "dataset.built",
+            Self::VersionRegistered => "version.registered",
+            Self::AliasMoved => "alias.moved",
+            Self::EndpointChanged => "endpoint.changed",
+            Self::AlertRaised => "alert.raised",
+            Self::AlertCleared => "alert.cleared",
+            Self::PipelineTriggered => "pipeline.triggered",
+            Self::PipelineSkipped => "pipeline.skipped",
+            Self::StepFinished => "step.finished",
+            Self::GateDecided => "gate.decided",
+            Self::RolloutPromoted => "rollout.promoted",
+            Self::RolloutRolledBack => "rollout.rolled_back",
+            Self::PipelineFinished => "pipeline.finished",
+            Self::ReviewAnswered => "review.answered",
+        }
+    }
+}
+
+/// An event about to be appended, in the transaction of the change it tells of.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub at: Timestamp,
+    pub kind: EventKind,
+    /// What it is about: `model/flight-delay/3`, `endpoint/flight-delay`, `alert/<id>`.
+    pub subject: String,
+    /// Who did it: `cli`, `pipelines`, `evaluator`.
+    pub actor: String,
+    /// Sequence number of the event that led to this one.
+    pub cause: Option<u64>,
+    pub body: serde_json::Value,
+}
+
+/// An event as the journal holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the journal, from 1, without gaps.
+    pub seq: u64,
+    pub at: Timestamp,
+    pub kind: EventKind,
+    pub subject: String,
+    pub actor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<u64>,
+    pub body: serde_json::Value,
+}

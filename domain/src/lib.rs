@@ -1,0 +1,31 @@
+//! The words of Millpond: ids, names, time, values, definitions, records, states and ports.
+//!
+//! Every other crate speaks in these types. Nothing here reads a clock, a file or a socket, and
+//! nothing here knows tokio, HTTP or protobuf.
+
+pub mod definition;
+pub mod digest;
+pub mod duration;
+pub mod error;
+pub mod event;
+pub mod frame;
+pub mod id;
+pub mod model;
+pub mod name;
+pub mod ports;
+pub mod prediction;
+pub mod state;
+pub mod time;
+
+pub use digest::Digest;
+pub use duration::Span;
+pub use error::{Coded, ErrorCode};
+pub use event::{Event, EventKind, NewEvent};
+pub use frame::{Column, Field, Frame, FrameError, Value, ValueType};
+pub use id::{AlertId, JobId, PipelineRunId, PredictionId, RunId, TaskId};
+pub use model::{ModelFiles, ModelRef, Signature};
+pub use name::{
+    BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName,
+    SourceName, ViewName,
+};
+pub use time::Timestamp;

@@ -1,0 +1,149 @@
+//! States and their lawful moves: one pure `next` per machine.
+
+use serde::{Deserialize, Serialize};
+
+/// A move the machine does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{machine} cannot go from {from} on {event}")]
+pub struct IllegalMove {
+    pub machine: &'static str,
+    pub from: String,
+    pub event: String,
+}
+
+macro_rules! machine {
+    ($(#[$doc:meta])* $state:ident on $event:ident as $what:literal {
+        states { $($s:ident = $text:literal),+ $(,)? }
+        events { $($e:ident),+ $(,)? }
+        moves { $( ($from:ident, $on:ident) => $to:ident ),+ $(,)? }
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $state { $( #[serde(rename = $text)] $s ),+ }
+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $event { $($e),+ }
+
+        impl $state {
+            pub const ALL: &[Self] = &[$(Self::$s),+];
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$s => $text),+ }
+            }
+
+            /// Reads the form written by `as_str`.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|s| s.as_str() == text)
+            }
+
+            pub fn next(self, event: $event) -> Result<Self, IllegalMove> {
+                match (self, event) {
+                    $( (Self::$from, $event::$on) => Ok(Self::$to), )+
+                    (from, event) => Err(IllegalMove {
+                        machine: $what,
+                        from: from.as_str().to_owned(),
+                        event: format!("{event:?}"),
+                    }),
+                }
+            }
+
+            /// Whether no event leads out of this state.
+            #[must_use]
+            pub fn is_final(self) -> bool {
+                ![$($event::$e),+].into_iter().any(|event| self.next(event).is_ok())
+            }
+        }
+    };
+}
+
+machine! {
+    /// A tracked run.
+    RunState on RunEvent as "run" {
+        states { Running = "running", Finished = "finished", Failed = "failed", Cancelled = "cancelled" }
+        events { Finish, Break, Stop }
+        moves {
+            (Running, Finish) => Finished,
+            (Running, Break) => Failed,
+            (Running, Stop) => Cancelled,
+        }
+    }
+}
+
+machine! {
+    /// A pipeline run: computing steps, then watching a canary, then one of three ends.
+    PipelineRunState on PipelineRunEvent as "pipeline run" {
+        states {
+            Queued = "queued", Running = "running", Canary = "canary",
+            Promoted = "promoted", Refused = "refused", RolledBack = "rolled_back", Failed = "failed",
+        }
+        events { Start, Refuse, Deploy, Promote, RollBack, Break }
+        moves {
+            (Queued, Start) => Running,
+            (Queued, Break) => Failed,
+            (Running, Refuse) => Refused,
+            (Running, Deploy) => Canary,
+            (Running, Promote) => Promoted,
+            (Running, Break) => Failed,
+            (Canary, Promote) => Promoted,
+            (Canary, RollBack) => RolledBack,
+            (Canary, Break) => Failed,
+        }
+    }
+}
+
+machine! {
+    /// A step of a pipeline run.
+    StepState on StepEvent as "step" {
+        states { Waiting = "waiting", Running = "running", Done = "done", Reused = "reused", Failed = "failed" }
+        events { Start, Finish, Reuse, Break, Restart }
+        moves {
+            (Waiting, Start) => Running,
+            (Waiting, Reuse) => Reused,
+            (Running, Finish) => Done,
+            (Running, Break) => Failed,
+            (Running, Restart) => Running,
+        }
+    }
+}
+
+machine! {
+    /// An alert.
+    AlertState on AlertEvent as "alert" {
+        states { Open = "open", Cleared = "cleared" }
+        events { Clear }
+        moves { (Open, Clear) => Cleared }
+    }
+}
+
+machine! {
+    /// A review task.
+    TaskState on TaskEvent as "review task" {
+        states { Queued = "queued", Answered = "answered", Withdrawn = "withdrawn" }
+        events { Answer, Withdraw }
+        moves {
+            (Queued, Answer) => Answered,
+            (Queued, Withdraw) => Withdrawn,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_run_never_starts_again() {
+        for end in [RunState::Finished, RunState::Failed, RunState::Cancelled] {
+            assert!(end.is_final());
+        }
+        assert_eq!(RunState::Running.next(RunEvent::Finish), Ok(RunState::Finished));
+    }
+
+    #[test]
+    fn a_refused_challenger_is_never_promoted() {
+        assert!(PipelineRunState::Refused.next(PipelineRunEvent::Promote).is_err());
+        assert_eq!(PipelineRunState::parse("rolled_back"), Some(PipelineRunState::RolledBack));
+    }
+}

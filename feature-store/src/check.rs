@@ -1,0 +1,236 @@
+//! Whether definitions can stand together. Errors name the definition, the field and the nearest known name.
+
+use std::collections::BTreeSet;
+
+use domain::{
+    ColumnName, Value, ValueType,
+    definition::{Entity, FeatureService, FeatureView, Source},
+    error::nearest,
+};
+
+use crate::{catalog::Definitions, error::FeatureError};
+
+/// Where in the definitions an error lies.
+struct Place<'a> {
+    kind: &'static str,
+    name: &'a str,
+}
+
+impl Place<'_> {
+    fn error(&self, field: impl Into<String>, reason: impl Into<String>) -> FeatureError {
+        FeatureError::Definition {
+            kind: self.kind,
+            name: self.name.to_owned(),
+            field: field.into(),
+            reason: reason.into(),
+            near: None,
+        }
+    }
+
+    /// A name that is not among the known ones.
+    fn unknown<'k>(
+        &self,
+        field: impl Into<String>,
+        what: &str,
+        wrong: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> FeatureError {
+        FeatureError::Definition {
+            kind: self.kind,
+            name: self.name.to_owned(),
+            field: field.into(),
+            reason: format!("unknown {what} `{wrong}`"),
+            near: nearest(wrong, known).map(str::to_owned),
+        }
+    }
+
+    /// Refuses names that stand twice.
+    fn once<'k>(&self, field: &str, names: impl IntoIterator<Item = &'k str>) -> Result<(), FeatureError> {
+        let mut seen = BTreeSet::new();
+        match names.into_iter().find(|name| !seen.insert(*name)) {
+            Some(twice) => Err(self.error(field, format!("`{twice}` stands twice"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks everything against everything.
+pub(crate) fn all(definitions: &Definitions) -> Result<(), FeatureError> {
+    definitions.entities.values().try_for_each(entity)?;
+    definitions.sources.values().try_for_each(source)?;
+    definitions.views.values().try_for_each(|view_| view(view_, definitions))?;
+    definitions.services.values().try_for_each(|service_| service(service_, definitions))
+}
+
+fn entity(entity: &Entity) -> Result<(), FeatureError> {
+    let place = Place { kind: "Entity", name: entity.name.as_str() };
+    if entity.kind == ValueType::Float {
+        return Err(place.error("type", "a float cannot be a key; use int or text"));
+    }
+    Ok(())
+}
+
+fn source(source: &Source) -> Result<(), FeatureError> {
+    let place = Place { kind: "Source", name: source.name.as_str() };
+    place.once("columns", source.columns.iter().map(|c| c.name.as_str()))?;
+    let instant = |field: &str, column: &ColumnName| match column_of(source, column) {
+        Some(ValueType::Timestamp) => Ok(()),
+        Some(other) => {
+            Err(place.error(field, format!("column `{column}` is {}, a timestamp is needed", other.as_str())))
+        }
+        None => Err(place.unknown(field, "column", column.as_str(), columns(source))),
+    };
+    instant("timestamp", &source.timestamp)?;
+    source.created.as_ref().map_or(Ok(()), |created| instant("created", created))?;
+    place.once("row_id", source.row_id.iter().map(ColumnName::as_str))?;
+    for column in &source.row_id {
+        if column_of(source, column).is_none() {
+            return Err(place.unknown("row_id", "column", column.as_str(), columns(source)));
+        }
+    }
+    if let Some(zone) = &source.timezone
+        && let Err(error) = jiff::tz::TimeZone::get(zone)
+    {
+        return Err(place.error("timezone", format!("`{zone}` is not a known IANA time zone: {error}")));
+    }
+    Ok(())
+}
+
+fn view(view: &FeatureView, definitions: &Definitions) -> Result<(), FeatureError> {
+    let place = Place { kind: "FeatureView", name: view.name.as_str() };
+    let Some(source) = definitions.sources.get(&view.source) else {
+        let known = definitions.sources.keys().map(AsRef::as_ref);
+        return Err(place.unknown("source", "source", view.source.as_str(), known));
+    };
+    if view.entities.is_empty() {
+        return Err(place.error("entities", "a view needs at least one entity"));
+    }
+    place.once("entities", view.entities.iter().map(AsRef::as_ref))?;
+    let mut keys = Vec::new();
+    for name in &view.entities {
+        let Some(entity) = definitions.entities.get(name) else {
+            let known = definitions.entities.keys().map(AsRef::as_ref);
+            return Err(place.unknown("entities", "entity", name.as_str(), known));
+        };
+        match column_of(source, &entity.key) {
+            Some(kind) if kind == entity.kind => keys.push(entity.key.as_str()),
+            Some(kind) => {
+                let reason = format!(
+                    "column `{}` of source `{}` is {}, the key of entity `{name}` is {}",
+                    entity.key,
+                    source.name,
+                    kind.as_str(),
+                    entity.kind.as_str()
+                );
+                return Err(place.error("entities", reason));
+            }
+            None => {
+                let what = format!("column in source `{}` for entity `{name}`:", source.name);
+                return Err(place.unknown("entities", &what, entity.key.as_str(), columns(source)));
+            }
+        }
+    }
+    place.once("entities", keys)?;
+    match (view.features.is_empty(), view.aggregations.is_empty()) {
+        (true, true) => return Err(place.error("features", "a view needs features or aggregations")),
+        (false, false) => {
+            return Err(place.error("aggregations", "features and aggregations cannot stand in one view; make two"));
+        }
+        _ => {}
+    }
+    features(&place, view, source)?;
+    aggregations(&place, view, source)
+}
+
+fn features(place: &Place<'_>, view: &FeatureView, source: &Source) -> Result<(), FeatureError> {
+    place.once("features", view.features.iter().map(|f| f.name.as_str()))?;
+    for feature in &view.features {
+        let column = feature.column.as_ref().unwrap_or(&feature.name);
+        let field = format!("features.{}", feature.name);
+        let Some(kind) = column_of(source, column) else {
+            return Err(place.unknown(field, "column", column.as_str(), columns(source)));
+        };
+        if let Some(json) = &feature.default {
+            Value::from_json(json, kind).map_err(|e| place.error(format!("{field}.default"), e.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn aggregations(place: &Place<'_>, view: &FeatureView, source: &Source) -> Result<(), FeatureError> {
+    if view.aggregations.is_empty() {
+        return Ok(());
+    }
+    if view.ttl.is_some() {
+        return Err(place.error("ttl", "not allowed beside aggregations: their windows say how old a row may be"));
+    }
+    place.once("aggregations", view.aggregations.iter().map(|a| a.name.as_str()))?;
+    for aggregation in &view.aggregations {
+        let field = format!("aggregations.{}", aggregation.name);
+        match column_of(source, &aggregation.column) {
+            Some(ValueType::Bool | ValueType::Int | ValueType::Float) => {}
+            Some(other) => {
+                let reason = format!(
+                    "column `{}` is {}, an aggregation needs bool, int or float",
+                    aggregation.column,
+                    other.as_str()
+                );
+                return Err(place.error(field, reason));
+            }
+            None => return Err(place.unknown(field, "column", aggregation.column.as_str(), columns(source))),
+        }
+        if aggregation.window.micros() <= 0 {
+            return Err(place.error(field, "the window must be longer than zero"));
+        }
+    }
+    Ok(())
+}
+
+fn service(service: &FeatureService, definitions: &Definitions) -> Result<(), FeatureError> {
+    let place = Place { kind: "FeatureService", name: service.name.as_str() };
+    let mut names: Vec<String> = Vec::new();
+    let mut entities = BTreeSet::new();
+    for wanted in &service.views {
+        let Some(view) = definitions.views.get(&wanted.view) else {
+            let known = definitions.views.keys().map(AsRef::as_ref);
+            return Err(place.unknown("views", "feature view", wanted.view.as_str(), known));
+        };
+        entities.extend(&view.entities);
+        let made = || view.features.iter().map(|f| &f.name).chain(view.aggregations.iter().map(|a| &a.name));
+        for name in &wanted.features {
+            if !made().any(|known| known == name) {
+                let field = format!("views.{}.features", wanted.view);
+                return Err(place.unknown(field, "feature", name.as_str(), made().map(AsRef::as_ref)));
+            }
+        }
+        let chosen: Vec<&ColumnName> =
+            if wanted.features.is_empty() { made().collect() } else { wanted.features.iter().collect() };
+        names.extend(chosen.iter().map(|name| format!("{}__{name}", wanted.view)));
+    }
+    place.once("views", names.iter().map(String::as_str))?;
+    let keys: Vec<&str> =
+        entities.iter().filter_map(|name| definitions.entities.get(*name)).map(|e| e.key.as_str()).collect();
+    place.once("views (keys of their entities)", keys.iter().copied())?;
+    place.once("request", service.request.iter().map(|r| r.name.as_str()))?;
+    for value in &service.request {
+        let field = format!("request.{}", value.name);
+        if keys.contains(&value.name.as_str()) {
+            return Err(place.error(field, "an entity key has this name already"));
+        }
+        if names.iter().any(|name| name == value.name.as_str()) {
+            return Err(place.error(field, "a feature has this name already"));
+        }
+        if let Some(json) = &value.default {
+            Value::from_json(json, value.kind).map_err(|e| place.error(format!("{field}.default"), e.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn column_of(source: &Source, name: &ColumnName) -> Option<ValueType> {
+    source.columns.iter().find(|column| column.name == *name).map(|column| column.kind)
+}
+
+fn columns(source: &Source) -> impl Iterator<Item = &str> {
+    source.columns.iter().map(|column| column.name.as_str())
+}

@@ -1,0 +1,103 @@
+//! What can go wrong in the feature store.
+
+use domain::{Coded, ErrorCode, FrameError};
+use runtime::CpuError;
+use storage::StorageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FeatureError {
+    /// A definition that cannot stand: names it, the field and why.
+    #[error("{kind} `{name}`: {field}: {reason}")]
+    Definition {
+        kind: &'static str,
+        name: String,
+        field: String,
+        reason: String,
+        /// The known name nearest to the one written.
+        near: Option<String>,
+    },
+    /// A change of a source that its stored rows do not allow.
+    #[error("Source `{name}` already holds {rows} rows: {reason}")]
+    Incompatible { name: String, rows: u64, reason: String },
+    #[error("{kind} `{name}` does not exist")]
+    Unknown { kind: &'static str, name: String, near: Option<String> },
+    /// A body that cannot be read as a whole; nothing of it was taken.
+    #[error("cannot ingest into source `{source_name}`: {reason}")]
+    Body { source_name: String, reason: String, near: Option<String> },
+    /// A table handed in does not fit what was asked.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("{rows} rows of keys stand beside {instants} instants")]
+    Instants { rows: usize, instants: usize },
+    /// A dataset that cannot be built from these sources.
+    #[error("dataset: {field}: {reason}")]
+    Dataset { field: String, reason: String, near: Option<String> },
+    #[error("could not {doing}: {source}")]
+    Storage { doing: &'static str, source: StorageError },
+    #[error("could not {doing}: {source}")]
+    Cpu { doing: &'static str, source: CpuError },
+    /// Stored bytes that are not what was written.
+    #[error("stored {what} cannot be read: {reason}")]
+    Corrupt { what: &'static str, reason: String },
+}
+
+impl Coded for FeatureError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Definition { .. }
+            | Self::Body { .. }
+            | Self::Frame(_)
+            | Self::Instants { .. }
+            | Self::Dataset { .. } => ErrorCode::InvalidArgument,
+            Self::Incompatible { .. } => ErrorCode::Conflict,
+            Self::Unknown { .. } => ErrorCode::NotFound,
+            Self::Storage { source, .. } => source.code(),
+            Self::Cpu { source, .. } => source.code(),
+            Self::Corrupt { .. } => ErrorCode::DataLoss,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Definition { near, .. }
+            | Self::Unknown { near, .. }
+            | Self::Body { near, .. }
+            | Self::Dataset { near, .. } => {
+                near.as_ref().map_or_else(String::new, |name| format!("did you mean `{name}`?"))
+            }
+            Self::Incompatible { .. } => "give the changed table a new source name and ingest into that".into(),
+            Self::Storage { source, .. } => source.hint(),
+            Self::Cpu { source, .. } => source.hint(),
+            Self::Frame(_) | Self::Instants { .. } | Self::Corrupt { .. } => String::new(),
+        }
+    }
+}
+
+/// Says what was being done when a lower layer failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, FeatureError>;
+}
+
+impl<T> Doing<T> for Result<T, StorageError> {
+    fn doing(self, doing: &'static str) -> Result<T, FeatureError> {
+        self.map_err(|source| FeatureError::Storage { doing, source })
+    }
+}
+
+impl<T> Doing<T> for Result<T, CpuError> {
+    fn doing(self, doing: &'static str) -> Result<T, FeatureError> {
+        self.map_err(|source| FeatureError::Cpu { doing, source })
+    }
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, FeatureError> {
+        self.map_err(|error| FeatureError::Storage { doing, source: StorageError::from(error) })
+    }
+}
+
+/// Shorthand for a lookup that found nothing, with the nearest known name.
+pub(crate) fn unknown<'a>(kind: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> FeatureError {
+    let near = domain::error::nearest(name, known).map(str::to_owned);
+    FeatureError::Unknown { kind, name: name.to_owned(), near }
+}

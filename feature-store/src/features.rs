@@ -1,0 +1,169 @@
+//! What others ask: a service's schema, and its features online and from history.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use domain::{
+    Frame, FrameError, ServiceName, SourceName, Timestamp,
+    ports::{Features, PortError, ServiceSchema},
+};
+use futures::future::try_join_all;
+
+use crate::{
+    FeatureStore, Inner,
+    answer::{Answer, ViewRows},
+    catalog::{Catalog, ServicePlan},
+    error::{Doing as _, FeatureError},
+    history::History,
+    offline::ViewIndex,
+    online,
+    table::Mark,
+};
+
+impl FeatureStore {
+    /// The columns of a service.
+    pub fn service_schema(&self, service: &ServiceName) -> Result<ServiceSchema, FeatureError> {
+        Ok(self.0.catalog().service(service)?.schema.clone())
+    }
+
+    /// Features as the online store knows them at `at[row]` (inclusive), each with its status and event time.
+    /// `keys` holds at least the service's key columns, in any order; a null key finds nothing.
+    ///
+    /// # Errors
+    /// `Unknown` service; `Frame` when a key column is missing or of a wrong type; `Instants` when `at` has
+    /// another length.
+    pub async fn online(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Answer, FeatureError> {
+        let plan = self.0.catalog().service(service)?;
+        check_keys(&plan, keys, at)?;
+        let parts = online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?;
+        let meta = meta(&parts);
+        Ok(Answer { features: features(&plan, parts, at.len())?, meta })
+    }
+
+    /// The same from offline history: the point-in-time join.
+    pub async fn historical(
+        &self,
+        service: &ServiceName,
+        keys: &Frame,
+        at: &[Timestamp],
+    ) -> Result<Answer, FeatureError> {
+        let catalog = self.0.catalog();
+        let plan = catalog.service(service)?;
+        check_keys(&plan, keys, at)?;
+        let parts = self.0.join(&catalog, &plan, Arc::new(keys.clone()), at.into(), &BTreeMap::new()).await?;
+        let meta = meta(&parts);
+        Ok(Answer { features: features(&plan, parts, at.len())?, meta })
+    }
+}
+
+#[async_trait]
+impl Features for FeatureStore {
+    async fn schema(&self, service: &ServiceName) -> Result<ServiceSchema, PortError> {
+        self.service_schema(service).map_err(|e| PortError::from_coded(&e))
+    }
+
+    async fn latest(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Frame, PortError> {
+        let answer = async {
+            let plan = self.0.catalog().service(service)?;
+            check_keys(&plan, keys, at)?;
+            features(&plan, online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?, at.len())
+        };
+        answer.await.map_err(|e: FeatureError| PortError::from_coded(&e))
+    }
+
+    async fn as_of(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Frame, PortError> {
+        let answer = async {
+            let catalog = self.0.catalog();
+            let plan = catalog.service(service)?;
+            check_keys(&plan, keys, at)?;
+            let parts = self.0.join(&catalog, &plan, Arc::new(keys.clone()), at.into(), &BTreeMap::new()).await?;
+            features(&plan, parts, at.len())
+        };
+        answer.await.map_err(|e: FeatureError| PortError::from_coded(&e))
+    }
+}
+
+impl Inner {
+    /// Joins every part of the service to the questions. Sources are read once each, as of their mark in
+    /// `marks` where there is one; views are joined side by side on the computing threads.
+    pub(crate) async fn join(
+        &self,
+        catalog: &Catalog,
+        plan: &ServicePlan,
+        keys: Arc<Frame>,
+        at: Arc<[Timestamp]>,
+        marks: &BTreeMap<SourceName, Mark>,
+    ) -> Result<Vec<ViewRows>, FeatureError> {
+        let Some(newest) = at.iter().max().copied() else { return Ok(empty(plan)) };
+        let mut needed: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
+        for part in &plan.parts {
+            let columns = needed.entry(&part.view.source).or_default();
+            columns.extend(part.view.keys.iter().map(|key| key.at));
+            columns.extend(part.view.kept.iter().map(|kept| kept.at));
+        }
+        let mut histories: BTreeMap<&SourceName, Arc<History>> = BTreeMap::new();
+        for (source, columns) in needed {
+            let table = self.source_table(source)?;
+            let rows = marks.get(source).map_or(u64::MAX, |mark| mark.rows);
+            let history = History::load(&*catalog.source(source)?, &table, &columns, Some(newest), rows).await?;
+            histories.insert(source, Arc::new(history));
+        }
+        let joins = plan.parts.iter().map(|part| {
+            let (view, outputs) = (part.view.clone(), part.outputs.clone());
+            let (keys, at, history) = (keys.clone(), at.clone(), histories.get(&view.source).cloned());
+            async move {
+                let Some(history) = history else {
+                    return Err(crate::error::unknown("Source", view.source.as_str(), []));
+                };
+                let join = move || {
+                    let index = ViewIndex::build(&view, &history)?;
+                    index.ask(&view, &history, &outputs, &view.key_columns(&keys)?, &at)
+                };
+                self.cpu.run(join).await.doing("join features")?
+            }
+        });
+        try_join_all(joins).await
+    }
+}
+
+/// An answer to no question still has its columns.
+fn empty(plan: &ServicePlan) -> Vec<ViewRows> {
+    let columns = |outputs: &[usize], view: &crate::view::ViewPlan| {
+        outputs.iter().map(|&index| domain::Column::empty(view.outputs[index].kind)).collect()
+    };
+    let rows = |part: &crate::catalog::ServicePart| ViewRows {
+        columns: columns(&part.outputs, &part.view),
+        newest: Vec::new(),
+    };
+    plan.parts.iter().map(rows).collect()
+}
+
+fn check_keys(plan: &ServicePlan, keys: &Frame, at: &[Timestamp]) -> Result<(), FeatureError> {
+    if keys.rows() != at.len() {
+        return Err(FeatureError::Instants { rows: keys.rows(), instants: at.len() });
+    }
+    for field in &plan.schema.keys {
+        let found = keys.require(&field.name)?.kind();
+        if found != field.kind {
+            return Err(FrameError::WrongType { name: field.name.clone(), found, expected: field.kind }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The parts' columns in schema order.
+pub(crate) fn features(plan: &ServicePlan, parts: Vec<ViewRows>, rows: usize) -> Result<Frame, FeatureError> {
+    let mut frame = Frame::of_rows(rows);
+    let columns = parts.into_iter().flat_map(|part| part.columns);
+    for (field, column) in plan.schema.features.iter().zip(columns) {
+        frame.add(field.name.clone(), column)?;
+    }
+    Ok(frame)
+}
+
+fn meta(parts: &[ViewRows]) -> Vec<crate::answer::FeatureMeta> {
+    parts.iter().flat_map(|part| part.columns.iter().map(|column| part.meta(column))).collect()
+}

@@ -1,0 +1,156 @@
+//! The feature store: definitions, ingestion, offline history, online values and the point-in-time join.
+//!
+//! A row that is ingested is parsed against its source, written to the source's table (offline) and to the
+//! key-value store (online) before the call returns. [`FeatureStore::latest`](domain::ports::Features::latest)
+//! reads the one, [`FeatureStore::as_of`](domain::ports::Features::as_of) the other, and both give the same
+//! numbers for the same instant: one compiled view and one exact arithmetic stand behind both.
+//!
+//! Sums of windowed aggregations are exact in fixed point at 1e-6, so batch, stream and online agree bit for bit.
+
+mod answer;
+mod apply;
+mod catalog;
+mod check;
+mod codec;
+mod dataset;
+mod error;
+mod exact;
+mod features;
+mod history;
+mod hot;
+mod ingest;
+mod key;
+mod materialise;
+mod offline;
+mod online;
+mod parse;
+mod report;
+mod rows;
+mod table;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use domain::{
+    EntityName, ServiceName, SourceName, ViewName,
+    definition::{Definition, Entity, FeatureService, FeatureView, Source},
+};
+use runtime::{Clock, Cpu};
+use storage::{Kv, Meta, Tables};
+use tokio::sync::Mutex;
+
+pub use answer::{Answer, FeatureMeta, FeatureStatus};
+pub use apply::{Action, Change};
+pub use dataset::Dataset;
+pub use error::FeatureError;
+pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
+pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+
+use catalog::Catalog;
+use table::SourceTable;
+
+/// The front door. Clones share everything.
+#[derive(Clone)]
+pub struct FeatureStore(Arc<Inner>);
+
+struct Inner {
+    meta: Meta,
+    tables: Tables,
+    kv: Arc<dyn Kv>,
+    clock: Clock,
+    cpu: Cpu,
+    /// Definitions as they stand; replaced whole, so a reader keeps what it began with.
+    catalog: RwLock<Arc<Catalog>>,
+    /// Where rows of each source are kept.
+    shelf: RwLock<BTreeMap<SourceName, Arc<SourceTable>>>,
+    /// Online values in memory.
+    hot: hot::Hot,
+    /// One change of definitions at a time.
+    applying: Mutex<()>,
+}
+
+impl fmt::Debug for FeatureStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeatureStore").finish_non_exhaustive()
+    }
+}
+
+impl FeatureStore {
+    /// Opens the store: reads the definitions, completes what a crash left half done (rows that were written
+    /// but not yet online, views not yet built) and is then ready.
+    ///
+    /// # Errors
+    /// What storage says; `Corrupt` when stored definitions or values cannot be read.
+    pub async fn open(
+        meta: Meta,
+        tables: Tables,
+        kv: Arc<dyn Kv>,
+        clock: Clock,
+        cpu: Cpu,
+    ) -> Result<Self, FeatureError> {
+        let store = Self(Arc::new(Inner {
+            meta,
+            tables,
+            kv,
+            clock,
+            cpu,
+            catalog: RwLock::default(),
+            shelf: RwLock::default(),
+            hot: hot::Hot::default(),
+            applying: Mutex::default(),
+        }));
+        store.0.load().await?;
+        Ok(store)
+    }
+
+    /// All entities, sources, views and services, in the order in which they can be applied.
+    #[must_use]
+    pub fn definitions(&self) -> Vec<Definition> {
+        self.0.catalog().definitions.all()
+    }
+
+    pub fn entity(&self, name: &EntityName) -> Result<Entity, FeatureError> {
+        let catalog = self.0.catalog();
+        let all = &catalog.definitions.entities;
+        all.get(name).cloned().ok_or_else(|| error::unknown("Entity", name.as_str(), all.keys().map(AsRef::as_ref)))
+    }
+
+    pub fn source(&self, name: &SourceName) -> Result<Source, FeatureError> {
+        Ok(self.0.catalog().source(name)?.definition.clone())
+    }
+
+    pub fn view(&self, name: &ViewName) -> Result<FeatureView, FeatureError> {
+        let catalog = self.0.catalog();
+        let all = &catalog.definitions.views;
+        all.get(name)
+            .cloned()
+            .ok_or_else(|| error::unknown("FeatureView", name.as_str(), all.keys().map(AsRef::as_ref)))
+    }
+
+    pub fn service(&self, name: &ServiceName) -> Result<FeatureService, FeatureError> {
+        let catalog = self.0.catalog();
+        let all = &catalog.definitions.services;
+        let known = all.keys().map(AsRef::as_ref);
+        all.get(name).cloned().ok_or_else(|| error::unknown("FeatureService", name.as_str(), known))
+    }
+}
+
+impl Inner {
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    /// The table of a source that is in the catalog.
+    fn source_table(&self, name: &SourceName) -> Result<Arc<SourceTable>, FeatureError> {
+        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        shelf.get(name).cloned().ok_or_else(|| error::unknown("Source", name.as_str(), shelf.keys().map(AsRef::as_ref)))
+    }
+}

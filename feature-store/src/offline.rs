@@ -1,0 +1,241 @@
+//! The point-in-time join: each entity's rows sorted by event time, created and order of ingestion; a question
+//! is a binary search. Windows are differences of running totals, finished by the same code as online.
+
+use std::collections::HashMap;
+
+use domain::{Column, Timestamp, Value, definition::AggregateFunction};
+
+use crate::{
+    answer::{Newest, ViewRows},
+    codec,
+    error::FeatureError,
+    exact::Totals,
+    history::History,
+    key,
+    view::{Rule, ViewPlan},
+};
+
+/// One view over one history.
+pub(crate) struct ViewIndex {
+    codes: HashMap<Vec<u8>, u32>,
+    /// Entity `code` has `order[starts[code]..starts[code + 1]]`.
+    starts: Vec<usize>,
+    /// Rows of the history, by entity, then time, then (in plain views) created, then number.
+    order: Vec<usize>,
+    /// Their event times in microseconds.
+    times: Vec<i64>,
+    /// Per kept column of a windowed view: totals of the rows before each position, over all entities.
+    running: Vec<Vec<Totals>>,
+}
+
+/// The rows of a question's entity.
+enum Chain {
+    /// A key is null: it equals nothing.
+    NoKey,
+    Rows(usize, usize),
+}
+
+impl ViewIndex {
+    pub(crate) fn build(view: &ViewPlan, history: &History) -> Result<Self, FeatureError> {
+        let keys: Vec<&Column> = view.keys.iter().map(|k| history.column(k.at)).collect::<Result<_, _>>()?;
+        let mut codes: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut members: Vec<Vec<usize>> = Vec::new();
+        let mut buffer = Vec::new();
+        for row in 0..history.rows() {
+            buffer.clear();
+            if !keys.iter().all(|column| key::push_cell(&mut buffer, column, row)) {
+                continue;
+            }
+            let code = match codes.get(&buffer) {
+                Some(code) => *code,
+                None => {
+                    let code = u32::try_from(members.len()).unwrap_or(u32::MAX);
+                    codes.insert(buffer.clone(), code);
+                    members.push(Vec::new());
+                    code
+                }
+            };
+            members[code as usize].push(row);
+        }
+        let mut starts = vec![0];
+        let mut order = Vec::with_capacity(history.rows());
+        for mut rows in members {
+            // Rows come in order of ingestion and the sort is stable, so full ties keep that order. Sums do not
+            // ask who was written first, and online totals stand in order of ingestion within an instant.
+            match history.created.as_ref().filter(|_| !view.is_windowed()) {
+                Some(created) => rows.sort_by_key(|&row| (history.times[row], created[row])),
+                None => rows.sort_by_key(|&row| history.times[row]),
+            }
+            order.extend(rows);
+            starts.push(order.len());
+        }
+        let times = order.iter().map(|&row| history.times[row]).collect();
+        let mut running = Vec::new();
+        if view.is_windowed() {
+            for kept in &view.kept {
+                let column = history.column(kept.at)?;
+                let mut sum = Totals::default();
+                let mut sums = Vec::with_capacity(order.len() + 1);
+                sums.push(sum);
+                for &row in &order {
+                    sum = sum.plus(Totals::of(&column.get(row), kept.squares));
+                    sums.push(sum);
+                }
+                running.push(sums);
+            }
+        }
+        Ok(Self { codes, starts, order, times, running })
+    }
+
+    /// Answers the asked outputs for each question row: the keys (the view's, in order) as of `at`.
+    pub(crate) fn ask(
+        &self,
+        view: &ViewPlan,
+        history: &History,
+        outputs: &[usize],
+        keys: &[&Column],
+        at: &[Timestamp],
+    ) -> Result<ViewRows, FeatureError> {
+        let chains: Vec<Chain> = self.chains(keys, at.len());
+        // End of the rows at or before each question.
+        let ends: Vec<usize> = chains.iter().zip(at).map(|(chain, at)| self.end(chain, at.micros())).collect();
+        let newest: Vec<Newest> = chains
+            .iter()
+            .zip(&ends)
+            .zip(at)
+            .map(|((chain, &end), &at)| match chain {
+                Chain::Rows(start, _) if end > *start => {
+                    let time = Timestamp::from_micros(self.times[end - 1]);
+                    if view.in_time(time, at) { Newest::At(time) } else { Newest::TooOld(time) }
+                }
+                _ => Newest::Nothing,
+            })
+            .collect();
+        let mut begins: HashMap<i64, Vec<usize>> = HashMap::new();
+        let mut columns = Vec::with_capacity(outputs.len());
+        for output in outputs.iter().map(|&index| &view.outputs[index]) {
+            columns.push(match &output.rule {
+                Rule::Newest { kept, default } => {
+                    let column = history.column(view.kept[*kept].at)?;
+                    let rows = newest.iter().zip(&ends).map(|(newest, &end)| match newest {
+                        Newest::At(_) => Some(self.order[end - 1]),
+                        _ => None,
+                    });
+                    pick(column, rows, default)
+                }
+                Rule::Window { kept, function, window } => {
+                    let begins = begins.entry(*window).or_insert_with(|| {
+                        let before = |at: &Timestamp| at.micros().saturating_sub(*window);
+                        chains.iter().zip(at).map(|(chain, at)| self.end(chain, before(at))).collect()
+                    });
+                    let sums = &self.running[*kept];
+                    let totals =
+                        chains.iter().zip(begins.iter().zip(&ends)).map(|(chain, (&begin, &end))| match chain {
+                            Chain::NoKey => None,
+                            Chain::Rows(..) => Some(sums[end].minus(sums[begin])),
+                        });
+                    window_column(*function, totals)?
+                }
+            });
+        }
+        Ok(ViewRows { columns, newest })
+    }
+
+    fn chains(&self, keys: &[&Column], rows: usize) -> Vec<Chain> {
+        let mut buffer = Vec::new();
+        (0..rows)
+            .map(|row| {
+                buffer.clear();
+                if !keys.iter().all(|column| key::push_cell(&mut buffer, column, row)) {
+                    return Chain::NoKey;
+                }
+                self.codes.get(&buffer).map_or(Chain::Rows(0, 0), |&code| {
+                    Chain::Rows(self.starts[code as usize], self.starts[code as usize + 1])
+                })
+            })
+            .collect()
+    }
+
+    /// Position behind the chain's last row at or before `at`; the chain's start when there is none.
+    fn end(&self, chain: &Chain, at: i64) -> usize {
+        match *chain {
+            Chain::NoKey => 0,
+            Chain::Rows(start, end) => start + self.times[start..end].partition_point(|time| *time <= at),
+        }
+    }
+
+    /// The view's layout, in order of its keys within each entity.
+    pub(crate) fn online_pairs(
+        &self,
+        view: &ViewPlan,
+        history: &History,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FeatureError> {
+        let columns: Vec<&Column> = view.kept.iter().map(|k| history.column(k.at)).collect::<Result<_, _>>()?;
+        let mut pairs = Vec::with_capacity(self.order.len());
+        for (entity, &code) in &self.codes {
+            let (start, end) = (self.starts[code as usize], self.starts[code as usize + 1]);
+            for position in start..end {
+                let row = self.order[position];
+                let mut online = view.layout.prefix();
+                online.extend_from_slice(entity);
+                let at = Timestamp::from_micros(self.times[position]);
+                let value = if view.is_windowed() {
+                    key::push_totals(&mut online, at, history.numbers[row]);
+                    let totals: Vec<Totals> =
+                        self.running.iter().map(|sums| sums[position + 1].minus(sums[start])).collect();
+                    codec::write_totals(&totals, view.kept.iter().map(|kept| kept.squares))
+                } else {
+                    let created = history.created.as_ref().and_then(|created| created[row]);
+                    key::push_plain(&mut online, at, created.map(Timestamp::from_micros), history.numbers[row]);
+                    let values: Vec<Value> = columns.iter().map(|column| column.get(row)).collect();
+                    codec::write_values(&values)
+                };
+                pairs.push((online, value));
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+/// The aggregate of each row's totals as a column; `None` (a null key) is null.
+pub(crate) fn window_column(
+    function: AggregateFunction,
+    totals: impl Iterator<Item = Option<Totals>>,
+) -> Result<Column, FeatureError> {
+    let kind = match function {
+        AggregateFunction::Count => domain::ValueType::Int,
+        _ => domain::ValueType::Float,
+    };
+    let mut column = Column::with_capacity(kind, totals.size_hint().0);
+    for totals in totals {
+        let value = totals.map_or(Value::Null, |totals| totals.finish(function));
+        column.push(value).map_err(|e| codec::corrupt(e.to_string()))?;
+    }
+    Ok(column)
+}
+
+/// The cells of `column` at the given rows; `default` where there is none.
+fn pick(column: &Column, rows: impl Iterator<Item = Option<usize>>, default: &Value) -> Column {
+    match column {
+        Column::Bool(v) => {
+            let default = if let Value::Bool(b) = default { Some(*b) } else { None };
+            Column::Bool(rows.map(|row| row.map_or(default, |row| v[row])).collect())
+        }
+        Column::Int(v) => {
+            let default = if let Value::Int(i) = default { Some(*i) } else { None };
+            Column::Int(rows.map(|row| row.map_or(default, |row| v[row])).collect())
+        }
+        Column::Float(v) => {
+            let default = if let Value::Float(x) = default { Some(*x) } else { None };
+            Column::Float(rows.map(|row| row.map_or(default, |row| v[row])).collect())
+        }
+        Column::Text(v) => {
+            let default = if let Value::Text(s) = default { Some(s.clone()) } else { None };
+            Column::Text(rows.map(|row| row.map_or_else(|| default.clone(), |row| v[row].clone())).collect())
+        }
+        Column::Timestamp(v) => {
+            let default = if let Value::Timestamp(t) = default { Some(*t) } else { None };
+            Column::Timestamp(rows.map(|row| row.map_or(default, |row| v[row])).collect())
+        }
+    }
+}

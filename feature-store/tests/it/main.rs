@@ -1,0 +1,11 @@
+//! The feature store from outside: what it promises about definitions, rows, joins and datasets.
+
+mod dataset;
+mod definitions;
+mod durability;
+mod ingestion;
+mod join;
+mod leakage;
+mod naive;
+mod speed;
+mod world;

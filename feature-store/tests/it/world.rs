@@ -1,0 +1,113 @@
+//! A store in a directory of its own, and short ways to write definitions, rows and questions.
+
+use std::{path::Path, sync::Arc};
+
+use domain::{Column, Frame, Timestamp, Value, definition::Definition};
+use feature_store::{FeatureStore, IngestReport};
+use runtime::{Clock, Cpu};
+use serde_json::{Map, Value as Json, json};
+use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
+use tempfile::TempDir;
+
+/// A store that lives as long as its directory. `store` goes first when dropped.
+pub struct World {
+    pub store: FeatureStore,
+    pub meta: Meta,
+    pub clock: Clock,
+    pub dir: Arc<TempDir>,
+}
+
+impl World {
+    /// A fresh, empty store.
+    pub async fn new() -> Self {
+        Self::open(Arc::new(TempDir::new().unwrap())).await
+    }
+
+    /// The store of an existing directory.
+    pub async fn open(dir: Arc<TempDir>) -> Self {
+        Self::open_with(dir, |kv| Arc::new(kv)).await
+    }
+
+    /// The same with something put before its key-value store.
+    pub async fn open_with(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>) -> Self {
+        let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
+        let meta = Meta::open(&path("meta.db")).await.unwrap();
+        let blobs = Arc::new(LocalBlobs::open(&path("blobs")).await.unwrap());
+        let tables = Tables::open(meta.clone(), blobs, &path("wal")).await.unwrap();
+        let kv = wrap(EmbeddedKv::open(&path("kv")).await.unwrap());
+        let clock = Clock::manual("2024-06-01T00:00:00Z".parse().unwrap());
+        let store = FeatureStore::open(meta.clone(), tables, kv, clock.clone(), Cpu::new(2)).await.unwrap();
+        Self { store, meta, clock, dir }
+    }
+
+    /// Closes this one and opens the directory again.
+    pub async fn reopen(self) -> Self {
+        let dir = self.dir.clone();
+        drop(self);
+        Self::open(dir).await
+    }
+
+    pub async fn apply(&self, definitions: &[Json]) {
+        self.store.apply(&parsed(definitions), "test").await.unwrap();
+    }
+
+    pub async fn put(&self, source: &str, rows: Vec<Json>) -> IngestReport {
+        self.store.ingest_rows(&source.parse().unwrap(), objects(rows)).await.unwrap()
+    }
+}
+
+pub fn parsed(definitions: &[Json]) -> Vec<Definition> {
+    definitions.iter().map(|json| serde_json::from_value(json.clone()).unwrap()).collect()
+}
+
+pub fn objects(rows: Vec<Json>) -> Vec<Map<String, Json>> {
+    rows.into_iter().map(|row| row.as_object().unwrap().clone()).collect()
+}
+
+/// The instant `micros` after 2024 began.
+pub fn t(micros: i64) -> Timestamp {
+    let start: Timestamp = "2024-01-01T00:00:00Z".parse().unwrap();
+    Timestamp::from_micros(start.micros() + micros)
+}
+
+/// Entity `who`, source `events` over it, a plain view with and one without time to live, windows, a service of all.
+pub fn events() -> Vec<Json> {
+    vec![
+        json!({"kind": "Entity", "name": "who", "key": "who"}),
+        json!({"kind": "Source", "name": "events", "timestamp": "at", "created": "written", "row_id": ["id"], "columns": [
+            {"name": "id", "type": "int", "required": true}, {"name": "who", "type": "text"},
+            {"name": "at", "type": "timestamp"}, {"name": "written", "type": "timestamp"},
+            {"name": "x", "type": "float"}, {"name": "ok", "type": "bool"}, {"name": "note", "type": "text"},
+        ]}),
+        json!({"kind": "FeatureView", "name": "last", "source": "events", "entities": ["who"], "features": [
+            {"name": "x"}, {"name": "remark", "column": "note", "default": "none"}, {"name": "ok"}, {"name": "id"},
+        ]}),
+        json!({"kind": "FeatureView", "name": "fresh", "source": "events", "entities": ["who"], "ttl": "30us", "features": [
+            {"name": "x", "default": -1}, {"name": "id"},
+        ]}),
+        json!({"kind": "FeatureView", "name": "win", "source": "events", "entities": ["who"], "aggregations": [
+            {"name": "count", "column": "x", "function": "count", "window": "25us"},
+            {"name": "sum", "column": "x", "function": "sum", "window": "25us"},
+            {"name": "share", "column": "ok", "function": "mean", "window": "60us"},
+            {"name": "spread", "column": "x", "function": "std", "window": "60us"},
+        ]}),
+        json!({"kind": "FeatureService", "name": "all", "views": [{"view": "last"}, {"view": "fresh"}, {"view": "win"}]}),
+    ]
+}
+
+/// A row of `events`.
+pub fn event(id: i64, who: &str, at: i64, x: f64) -> Json {
+    json!({"id": id, "who": who, "at": t(at), "x": x})
+}
+
+/// Questions: who, when.
+pub fn spine(rows: &[(Option<&str>, i64)]) -> (Frame, Vec<Timestamp>) {
+    let who = rows.iter().map(|(who, _)| who.map(Into::into)).collect();
+    let keys = Frame::new([("who".into(), Column::Text(who))]).unwrap();
+    (keys, rows.iter().map(|(_, at)| t(*at)).collect())
+}
+
+/// One value of a frame.
+pub fn cell(frame: &Frame, column: &str, row: usize) -> Value {
+    frame.require(column).unwrap().get(row)
+}

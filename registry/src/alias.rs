@@ -1,0 +1,164 @@
+//! Aliases: names such as `champion` that point at a version and move.
+
+use domain::{Event, EventKind, ModelName, ModelRef, NewEvent, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::SqliteConnection;
+
+use crate::{LATEST, Registry, RegistryError, check, row, version};
+
+/// Where an alias points, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    pub alias: String,
+    pub version: u32,
+    pub moved_at: Timestamp,
+    pub actor: String,
+    pub reason: String,
+}
+
+/// An alias about to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasMove {
+    pub model: ModelName,
+    /// Lowercase letters, digits, `_` and `-`; not only digits, and not `latest`.
+    pub alias: String,
+    pub version: u32,
+    /// Who moves it.
+    pub actor: String,
+    pub reason: String,
+    /// Number of the journal's event that led to this.
+    pub cause: Option<u64>,
+}
+
+impl Registry {
+    /// Points an alias at a version; see [`Registry::move_alias`].
+    pub async fn set_alias(
+        &self,
+        model: &ModelName,
+        alias: &str,
+        version: u32,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Alias, RegistryError> {
+        let (model, alias) = (model.clone(), alias.to_owned());
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        self.move_alias(AliasMove { model, alias, version, actor, reason, cause: None }).await
+    }
+
+    /// Points an alias at a version, whatever it pointed at before; the journal keeps the move. Pointing it where
+    /// it points already changes nothing. Durable when it returns.
+    ///
+    /// # Errors
+    /// A bad alias, or a version that does not exist.
+    pub async fn move_alias(&self, wanted: AliasMove) -> Result<Alias, RegistryError> {
+        check::alias(&wanted.alias)?;
+        check::text("actor", &wanted.actor, 1)?;
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        let newest = version::newest(tx.conn(), &wanted.model).await?;
+        let target = ModelRef { model: wanted.model.clone(), version: wanted.version };
+        // Versions are numbered without gaps and never deleted.
+        if wanted.version == 0 || wanted.version > newest {
+            return Err(RegistryError::NoSuchVersion { version: target, newest });
+        }
+        let before = load(tx.conn(), &wanted.model).await?.into_iter().find(|known| known.alias == wanted.alias);
+        let from = before.as_ref().map(|known| known.version);
+        if let Some(known) = before.filter(|known| known.version == wanted.version) {
+            return Ok(known);
+        }
+        let AliasMove { model, alias, version, actor, reason, cause } = wanted;
+        sqlx::query(
+            "INSERT INTO registry_aliases (model, alias, version, moved_at, actor, reason)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version, moved_at = excluded.moved_at,
+                 actor = excluded.actor, reason = excluded.reason",
+        )
+        .bind(model.as_str())
+        .bind(&alias)
+        .bind(i64::from(version))
+        .bind(now.micros())
+        .bind(&actor)
+        .bind(&reason)
+        .execute(tx.conn())
+        .await?;
+        tx.append(NewEvent {
+            at: now,
+            kind: EventKind::AliasMoved,
+            subject: subject(&model, &alias),
+            actor: actor.clone(),
+            cause,
+            body: json!({"model": model, "alias": alias, "from": from, "to": version, "reason": reason}),
+        })
+        .await?;
+        tx.commit().await?;
+        Ok(Alias { alias, version, moved_at: now, actor, reason })
+    }
+
+    /// The aliases of a model, by name.
+    ///
+    /// # Errors
+    /// An unknown model.
+    pub async fn aliases(&self, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
+        let mut tx = self.meta().reader().begin().await?;
+        version::newest(&mut tx, model).await?;
+        load(&mut tx, model).await
+    }
+
+    /// The moves of an alias, newest first, as the journal tells them.
+    pub async fn alias_history(
+        &self,
+        model: &ModelName,
+        alias: &str,
+        limit: usize,
+    ) -> Result<Vec<Event>, RegistryError> {
+        Ok(self.meta().journal().about(&subject(model, alias), limit).await?)
+    }
+
+    /// The version that `name` means: an alias, `latest`, or a number.
+    ///
+    /// # Errors
+    /// An unknown model, alias or number.
+    pub async fn resolve(&self, model: &ModelName, name: &str) -> Result<ModelRef, RegistryError> {
+        let mut tx = self.meta().reader().begin().await?;
+        let newest = version::newest(&mut tx, model).await?;
+        let reference = |version| ModelRef { model: model.clone(), version };
+        if name == LATEST {
+            return Ok(reference(newest));
+        }
+        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+            let version = name.parse().unwrap_or(u32::MAX);
+            if version == 0 || version > newest {
+                return Err(RegistryError::NoSuchVersion { version: reference(version), newest });
+            }
+            return Ok(reference(version));
+        }
+        let aliases = load(&mut tx, model).await?;
+        match aliases.iter().find(|known| known.alias == name) {
+            Some(known) => Ok(reference(known.version)),
+            None => {
+                let known = aliases.iter().map(|known| known.alias.as_str()).chain([LATEST]);
+                let nearest = check::near(name, known);
+                Err(RegistryError::NoSuchAlias { model: model.clone(), alias: name.to_owned(), nearest })
+            }
+        }
+    }
+}
+
+fn subject(model: &ModelName, alias: &str) -> String {
+    format!("model/{model}/alias/{alias}")
+}
+
+async fn load(conn: &mut SqliteConnection, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
+    let rows: Vec<(String, i64, i64, String, String)> = sqlx::query_as(
+        "SELECT alias, version, moved_at, actor, reason FROM registry_aliases WHERE model = $1 ORDER BY alias",
+    )
+    .bind(model.as_str())
+    .fetch_all(conn)
+    .await?;
+    let read = |(alias, version, moved_at, actor, reason): (_, i64, _, _, _)| {
+        let version = row::uncount(version, "alias")?;
+        Ok(Alias { alias, version, moved_at: Timestamp::from_micros(moved_at), actor, reason })
+    };
+    rows.into_iter().map(read).collect()
+}

@@ -1,0 +1,89 @@
+//! What the registry refuses, and why.
+
+use domain::{Coded, Digest, ErrorCode, ModelName, ModelRef, RunId, state::IllegalMove};
+use storage::StorageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("run `{0}` does not exist")]
+    NoSuchRun(RunId),
+    #[error("model `{name}` does not exist")]
+    NoSuchModel { name: ModelName, nearest: Option<String> },
+    #[error("model version `{version}` does not exist")]
+    NoSuchVersion { version: ModelRef, newest: u32 },
+    #[error("model `{model}` has no alias `{alias}`")]
+    NoSuchAlias { model: ModelName, alias: String, nearest: Option<String> },
+    #[error("dataset `{0}` does not exist")]
+    NoSuchDataset(Digest),
+    /// Something refers to bytes that were never stored.
+    #[error("{what} names blob `{digest}`, which is not stored")]
+    MissingBlob { what: String, digest: Digest },
+    /// Parameters say what a run was made with, so they never change.
+    #[error("parameter `{key}` of run `{run}` is `{found}` and cannot become another")]
+    ParamChanged { run: RunId, key: String, found: String },
+    #[error(transparent)]
+    IllegalMove(#[from] IllegalMove),
+    #[error("{what} {problem}")]
+    Invalid { what: String, problem: String, hint: &'static str },
+    /// A stored record that cannot be read back.
+    #[error("the stored {what} cannot be read: {detail}")]
+    Damaged { what: &'static str, detail: String },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<sqlx::Error> for RegistryError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl RegistryError {
+    pub(crate) fn invalid(what: impl Into<String>, problem: impl Into<String>, hint: &'static str) -> Self {
+        Self::Invalid { what: what.into(), problem: problem.into(), hint }
+    }
+
+    /// Wraps whatever a stored text did not parse as.
+    pub(crate) fn damaged<E: ToString>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Damaged { what, detail: error.to_string() }
+    }
+}
+
+impl Coded for RegistryError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoSuchRun(_)
+            | Self::NoSuchModel { .. }
+            | Self::NoSuchVersion { .. }
+            | Self::NoSuchAlias { .. }
+            | Self::NoSuchDataset(_) => ErrorCode::NotFound,
+            Self::MissingBlob { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
+            Self::ParamChanged { .. } | Self::IllegalMove(_) => ErrorCode::Conflict,
+            Self::Damaged { .. } => ErrorCode::DataLoss,
+            Self::Storage(source) => source.code(),
+        }
+    }
+
+    fn hint(&self) -> String {
+        let did_you_mean = |near: &Option<String>, otherwise: &str| match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => otherwise.to_owned(),
+        };
+        match self {
+            Self::NoSuchModel { nearest, .. } => did_you_mean(nearest, "register a version of it first"),
+            Self::NoSuchAlias { nearest, .. } => {
+                did_you_mean(nearest, "set the alias first, or name a version by its number or as `latest`")
+            }
+            Self::NoSuchVersion { newest: 0, .. } => "register a version first".into(),
+            Self::NoSuchVersion { newest, .. } => format!("versions count from 1 to {newest}"),
+            Self::NoSuchRun(_) => "list the runs of the experiment to find its id".into(),
+            Self::NoSuchDataset(_) => "record the dataset before anything refers to it".into(),
+            Self::MissingBlob { .. } => "store the bytes before recording what refers to them".into(),
+            Self::ParamChanged { .. } => "start another run, or keep the changing value as a metric or tag".into(),
+            Self::IllegalMove(_) => "a run that has ended stays as it ended; start another".into(),
+            Self::Invalid { hint, .. } => (*hint).into(),
+            Self::Damaged { .. } => "restore the data directory from a backup".into(),
+            Self::Storage(source) => source.hint(),
+        }
+    }
+}

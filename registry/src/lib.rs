@@ -1,0 +1,93 @@
+//! The registry: experiments and runs, datasets, models with their versions and aliases, and how they hang together.
+//!
+//! State is relational, in [`storage::Meta`]; every change appends an event to the journal in the same transaction.
+//! Metric points are rows of a columnar table, files are blobs named by digest. What a call acknowledges is durable.
+
+mod alias;
+mod check;
+mod dataset;
+mod error;
+mod lineage;
+mod metric;
+mod number;
+mod row;
+mod run;
+mod schema;
+mod version;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{
+    ModelName, ModelRef, Timestamp,
+    ports::{Models, OpenedModel, PortError},
+};
+use runtime::Clock;
+use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
+
+pub use alias::{Alias, AliasMove};
+pub use dataset::{Dataset, DatasetSnapshot};
+pub use error::RegistryError;
+pub use lineage::{Edge, Lineage, Node, NodeKind};
+pub use metric::MetricPoint;
+pub use run::{DatasetRef, NewRun, Run, RunFilter};
+pub use version::{Model, ModelVersion, NewVersion};
+
+/// The name that always means the newest version; no alias may be called so.
+pub const LATEST: &str = "latest";
+/// Who stands in the journal where no caller is named.
+const ACTOR: &str = "registry";
+
+/// The room's front door. Clones share everything.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    meta: Meta,
+    blobs: Arc<dyn Blobs>,
+    points: Table,
+    clock: Clock,
+}
+
+impl Registry {
+    /// Opens the registry in `meta`, creating its tables there and one in `tables`.
+    ///
+    /// # Errors
+    /// When the data is of a newer program, or cannot be read.
+    pub async fn open(meta: Meta, blobs: Arc<dyn Blobs>, tables: Tables, clock: Clock) -> Result<Self, RegistryError> {
+        meta.migrate("registry", schema::MIGRATIONS).await?;
+        let points = tables.table(schema::POINTS, schema_of(&schema::point_fields())).await?;
+        Ok(Self(Arc::new(Inner { meta, blobs, points, clock })))
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.0.meta
+    }
+
+    fn blobs(&self) -> &dyn Blobs {
+        &*self.0.blobs
+    }
+
+    fn points(&self) -> &Table {
+        &self.0.points
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    async fn begin(&self) -> Result<Tx, RegistryError> {
+        Ok(self.0.meta.begin().await?)
+    }
+}
+
+#[async_trait]
+impl Models for Registry {
+    async fn resolve(&self, model: &ModelName, alias: &str) -> Result<ModelRef, PortError> {
+        Self::resolve(self, model, alias).await.map_err(|error| PortError::from_coded(&error))
+    }
+
+    async fn open(&self, version: &ModelRef) -> Result<OpenedModel, PortError> {
+        self.open_version(version).await.map_err(|error| PortError::from_coded(&error))
+    }
+}

@@ -1,0 +1,5 @@
+//! What the registry promises, over real storage in a temporary directory.
+
+mod models;
+mod runs;
+mod world;

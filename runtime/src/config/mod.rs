@@ -1,0 +1,124 @@
+//! Settings: one table, one typed struct, one order of precedence.
+//!
+//! Defaults give way to the TOML file, the file to the environment (`MILLPOND_SECTION_KEY`), the
+//! environment to flags. A key that is not in the table is an error that names the nearest one.
+
+mod error;
+mod load;
+mod table;
+
+pub use error::ConfigError;
+pub use load::{Loaded, Row, Source, load};
+pub use table::{SETTINGS, Setting, reference_markdown};
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use domain::Span;
+use serde::Serialize;
+
+/// Environment variables that begin like a setting and are none: the path of the file, and the address the
+/// command line talks to.
+pub const RESERVED_ENV: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_URL"];
+
+/// Everything that can be set. Each field is described in [`SETTINGS`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    pub server: Server,
+    pub data: Data,
+    pub onnx: Onnx,
+    pub serving: Serving,
+    pub training: Training,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub max_body_bytes: usize,
+    pub request_deadline: Span,
+    pub drain: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Data {
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Onnx {
+    /// Absent: searched for.
+    pub library: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Serving {
+    pub max_in_flight: usize,
+    pub queue_rows: usize,
+    pub max_batch_rows: usize,
+    /// 0: one per core.
+    pub threads: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Training {
+    pub max_parallel: usize,
+    /// 0: one per core.
+    pub threads: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let seconds = |count: i64| Span::from_micros(count * 1_000_000);
+        Self {
+            server: Server {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                max_body_bytes: 16 << 20,
+                request_deadline: seconds(10),
+                drain: seconds(10),
+            },
+            data: Data { dir: PathBuf::from("./data") },
+            onnx: Onnx { library: None },
+            serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
+            training: Training { max_parallel: 1, threads: 0 },
+            log: Log { format: LogFormat::Text, filter: "info".to_owned() },
+        }
+    }
+}
+
+impl Config {
+    /// The reference page, generated from the table.
+    #[must_use]
+    pub fn reference_markdown() -> String {
+        reference_markdown()
+    }
+}

@@ -1,0 +1,309 @@
+//! The one table of settings.
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use domain::Span;
+
+use super::{Config, LogFormat};
+use crate::telemetry::parse_filter;
+
+/// One setting: how it is called, what it means, and how its text becomes a field of [`Config`].
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: &'static str,
+    /// Unit or form of the value.
+    pub unit: &'static str,
+    /// What it does and when to change it.
+    pub doc: &'static str,
+    /// Reads the value into the config; the error says what was expected.
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+    /// Shows the value as `set` reads it.
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn env(&self) -> String {
+        format!("MILLPOND_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The value where nobody set it.
+    #[must_use]
+    pub fn default_value(&self) -> String {
+        (self.show)(&Config::default())
+    }
+}
+
+/// `section.key` as a path into the config, its reader and its writer.
+macro_rules! setting {
+    ($section:ident . $key:ident, $unit:literal, $read:expr, $show:expr, $doc:literal) => {
+        Setting {
+            key: concat!(stringify!($section), ".", stringify!($key)),
+            unit: $unit,
+            doc: $doc,
+            set: |config, text| {
+                config.$section.$key = $read(text)?;
+                Ok(())
+            },
+            show: |config| $show(&config.$section.$key),
+        }
+    };
+}
+
+/// Every setting, by section.
+pub const SETTINGS: &[Setting] = &[
+    setting!(
+        server.listen,
+        "address:port",
+        address,
+        ToString::to_string,
+        "Where REST, gRPC and pages are served. Port 0 takes a free one. Anyone who reaches the address may use the API."
+    ),
+    setting!(
+        server.max_body_bytes,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Largest request body; a larger one is answered 413. Raise it to ingest larger files in one request."
+    ),
+    setting!(
+        server.request_deadline,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "Time a prediction may take before it is answered 504. Lower it when callers give up earlier."
+    ),
+    setting!(
+        server.drain,
+        "duration",
+        duration,
+        ToString::to_string,
+        "On SIGTERM, how long requests and tasks in progress may take to finish before they are named and left."
+    ),
+    setting!(
+        data.dir,
+        "path",
+        path,
+        path_text,
+        "Directory that holds everything Millpond keeps; made when absent. One server at a time."
+    ),
+    setting!(
+        onnx.library,
+        "path",
+        optional_path,
+        optional_path_text,
+        "ONNX Runtime's shared library. Empty: `ORT_DYLIB_PATH`, then beside the program, then where `make setup` puts it."
+    ),
+    setting!(
+        serving.max_in_flight,
+        "requests",
+        positive,
+        ToString::to_string,
+        "Prediction requests worked on at once; one more is answered 429. Raise it when callers are many and slow."
+    ),
+    setting!(
+        serving.queue_rows,
+        "rows",
+        positive,
+        ToString::to_string,
+        "Rows that may wait for a model version; beyond that requests are answered 429. Lower it to bound the wait."
+    ),
+    setting!(
+        serving.max_batch_rows,
+        "rows",
+        positive,
+        ToString::to_string,
+        "Rows a model sees at once. Raise it for throughput, lower it for latency."
+    ),
+    setting!(serving.threads, "threads", number, ToString::to_string, "Threads that run models; 0 means one per core."),
+    setting!(
+        training.max_parallel,
+        "jobs",
+        positive,
+        ToString::to_string,
+        "Training jobs that run at once; others wait."
+    ),
+    setting!(
+        training.threads,
+        "threads",
+        number,
+        ToString::to_string,
+        "Threads of one training job; 0 means one per core. Lower it to leave cores to serving."
+    ),
+    setting!(
+        log.format,
+        "`text` or `json`",
+        log_format,
+        ToString::to_string,
+        "How log lines look: `text` for people, `json` (one object per line) for collectors."
+    ),
+    setting!(
+        log.filter,
+        "filter",
+        filter,
+        Clone::clone,
+        "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by target as in `warn,serving=debug`."
+    ),
+];
+
+/// Sizes with a unit, longest suffix first.
+const SIZES: [(&str, usize); 7] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.trim().parse().map_err(|_| "expected an address and a port, as in `127.0.0.1:8080` or `[::1]:8080`".to_owned())
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.trim().replace('_', "").parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    number(text).ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let (count, size) = SIZES
+        .iter()
+        .find_map(|(suffix, size)| text.strip_suffix(suffix).map(|count| (count, *size)))
+        .unwrap_or((text, 1));
+    let count = positive(count).ok().and_then(|count| count.checked_mul(size));
+    count.ok_or_else(|| "expected a number of bytes, 1 or more, as in `16777216` or `16 MiB`".to_owned())
+}
+
+fn duration(text: &str) -> Result<Span, String> {
+    text.parse().map_err(|_| "expected a duration, as in `250ms`, `10s` or `2m`".to_owned())
+}
+
+fn some_time(text: &str) -> Result<Span, String> {
+    let span = duration(text)?;
+    if span > Span::ZERO { Ok(span) } else { Err("expected a duration longer than nothing, as in `10s`".to_owned()) }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a path".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
+fn optional_path_text(path: &Option<PathBuf>) -> String {
+    path.as_deref().map(path_text).unwrap_or_default()
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected `text` or `json`".to_owned()),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match parse_filter(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a level, or levels by target, as in `info` or `warn,serving=debug`".to_owned()),
+    }
+}
+
+/// The table as a Markdown page, for the documentation.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         A setting is looked for in this order, and the last one found counts: its default, the TOML file (`--config` or\n\
+         `MILLPOND_CONFIG`), the environment, the command line. `millpond config show` prints each value with where it came\n\
+         from. A key that is not listed here is an error.\n\n\
+         Durations are written `250ms`, `10s`, `2m`, `24h`; sizes in bytes or as `16 MiB`.\n\
+         This page is generated from `runtime::config::SETTINGS`.\n",
+    );
+    let mut section = "";
+    for setting in SETTINGS {
+        let (this, key) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        // Writing to a String cannot fail, here and below.
+        if this != section {
+            section = this;
+            let _ = write!(
+                page,
+                "\n## [{section}]\n\n| key | default | unit | environment | meaning |\n|---|---|---|---|---|\n"
+            );
+        }
+        let default = match setting.default_value() {
+            empty if empty.is_empty() => "(empty)".to_owned(),
+            value => format!("`{value}`"),
+        };
+        let _ = writeln!(page, "| `{key}` | {default} | {} | `{}` | {} |", setting.unit, setting.env(), setting.doc);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_reads_back_what_it_shows() {
+        for setting in SETTINGS {
+            let mut config = Config::default();
+            (setting.set)(&mut config, &setting.default_value()).unwrap_or_else(|why| panic!("{}: {why}", setting.key));
+            assert_eq!(config, Config::default(), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_config_is_in_the_table_once() {
+        let keys: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.key.to_owned()).collect();
+        assert_eq!(keys.len(), SETTINGS.len());
+        let tree = serde_json::to_value(Config::default()).expect("serialises");
+        let fields: BTreeSet<_> = tree
+            .as_object()
+            .expect("sections")
+            .iter()
+            .flat_map(|(section, keys)| {
+                keys.as_object().expect("keys").keys().map(move |key| format!("{section}.{key}")).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(keys, fields);
+    }
+
+    #[test]
+    fn sizes_may_carry_a_unit() {
+        assert_eq!(bytes("16 MiB"), Ok(16 << 20));
+        assert_eq!(bytes("16_777_216"), Ok(16 << 20));
+        assert_eq!(bytes("2kB"), Ok(2_000));
+        for bad in ["", "0", "-1", "1.5 MiB", "MiB", "99999999999 GiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_page_names_every_key_default_and_variable() {
+        let page = reference_markdown();
+        for setting in SETTINGS {
+            let row = page.lines().find(|line| line.contains(&setting.env())).expect("a row");
+            assert!(row.contains(&setting.default_value()) && row.contains(setting.doc), "{row}");
+        }
+        assert!(page.contains("## [server]") && page.contains("MILLPOND_SERVER_MAX_BODY_BYTES"));
+    }
+}

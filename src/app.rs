@@ -1,0 +1,153 @@
+//! Wiring: the rooms of one process, opened in order over one data directory.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use domain::ports::{Features, Models, PredictionTap};
+use evaluator::Evaluator;
+use feature_store::FeatureStore;
+use pipelines::{Conductor, Rooms};
+use registry::Registry;
+use runtime::{Clock, Cpu, House, config::Config, metrics::{Metric, Metrics}};
+use serving::{Serving, ServingConfig};
+use storage::{Blobs, EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
+use trainer::{Trainer, TrainerConfig};
+
+/// Handles to every room. Cheap to clone; what the HTTP and gRPC doors hold.
+#[derive(Clone)]
+pub struct App {
+    pub meta: Meta,
+    pub registry: Registry,
+    pub features: FeatureStore,
+    pub evaluator: Evaluator,
+    pub conductor: Conductor,
+    pub metrics: Metrics,
+    pub clock: Clock,
+    pub house: House,
+    tables: Tables,
+    draining: Arc<AtomicBool>,
+}
+
+/// The version of the code, as runs record it.
+#[must_use]
+pub fn code_version() -> String {
+    format!("millpond {}{}", env!("CARGO_PKG_VERSION"), option_env!("MILLPOND_COMMIT").map_or_else(String::new, |c| format!(" ({c})")))
+}
+
+impl App {
+    /// Opens the data directory (made when absent), migrates it, loads deployed models and resumes pipeline runs.
+    ///
+    /// # Errors
+    /// When another process holds the directory, when it belongs to a newer version, or when ONNX Runtime is absent.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let data = PathBuf::from(&config.data.dir);
+        std::fs::create_dir_all(&data)
+            .with_context(|| format!("could not make the data directory `{}`", data.display()))?;
+        lock(&data)?;
+        let onnx = backends::init(config.onnx.library.as_deref())?;
+        tracing::info!(version = %onnx.version, path = %onnx.path.display(), "onnx runtime loaded");
+
+        let clock = Clock::system();
+        let house = House::new();
+        let metrics = Metrics::new();
+        metrics.set(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
+        let threads = cores(config.serving.threads);
+        let cpu = Cpu::new(threads);
+
+        let meta = Meta::open(&data.join("meta.db")).await?;
+        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data.join("blobs")).await?);
+        let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await?);
+        let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await?;
+
+        let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await?;
+        let features = FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await?;
+        let evaluator =
+            Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone()).await?;
+        let serving = Serving::new(
+            Arc::new(features.clone()) as Arc<dyn Features>,
+            Arc::new(registry.clone()) as Arc<dyn Models>,
+            Arc::new(evaluator.clone()) as Arc<dyn PredictionTap>,
+            Arc::new(serving::OnnxLoader),
+            clock.clone(),
+            metrics.clone(),
+            &house,
+            ServingConfig {
+                max_in_flight: config.serving.max_in_flight,
+                queue_rows: config.serving.queue_rows,
+                max_batch_rows: config.serving.max_batch_rows,
+                threads,
+            },
+        );
+        let trainer = Trainer::new(TrainerConfig {
+            exe: std::env::current_exe().context("could not find this program's own path")?,
+            work_dir: data.join("jobs"),
+            max_parallel: config.training.max_parallel,
+            threads: cores(config.training.threads),
+            onnx_library: Some(onnx.path.clone()),
+        });
+        let conductor = Conductor::open(Rooms {
+            meta: meta.clone(),
+            registry: registry.clone(),
+            features: features.clone(),
+            trainer: Arc::new(trainer),
+            serving,
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+            house: house.clone(),
+            code_version: code_version(),
+        })
+        .await?;
+        Ok(Self { meta, registry, features, evaluator, conductor, metrics, clock, house, tables, draining: Arc::default() })
+    }
+
+    /// From now on `/readyz` says no; requests under way go on.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Stops tasks in order and flushes what is buffered. Returns the names of tasks that did not stop in time.
+    pub async fn close(&self, deadline: Duration) -> Vec<&'static str> {
+        let late = self.house.shutdown(deadline).await;
+        self.tables.flush_all().await;
+        late
+    }
+}
+
+fn cores(asked: usize) -> usize {
+    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(2, usize::from) }
+}
+
+/// Takes the data directory for this process; the lock goes when the process goes, however it ends.
+fn lock(data: &std::path::Path) -> anyhow::Result<()> {
+    let path = data.join("lock");
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("could not open `{}`", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // Held until the process ends: leaking the handle is what keeps the lock.
+            std::mem::forget(file);
+            Ok(())
+        }
+        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
+            "the data directory `{}` is in use by another millpond: stop it, or choose another with --data-dir",
+            data.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).context("could not lock the data directory"),
+    }
+}

@@ -1,0 +1,203 @@
+//! `apply`, `ingest`, `features`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{
+    Global,
+    client::{Client, JSON, encode},
+    output,
+};
+
+#[derive(Args)]
+pub struct Apply {
+    /// YAML files, or folders whose *.yaml files are all applied together.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Only say what would change.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Every YAML file under the given paths, in order of name.
+fn yaml_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).with_context(|| format!("could not list `{}`", path.display()))?;
+            let mut found: Vec<PathBuf> = entries
+                .filter_map(|entry| entry.ok().map(|e| e.path()))
+                .filter(|p| matches!(p.extension().and_then(|e| e.to_str()), Some("yaml" | "yml")))
+                .collect();
+            found.sort();
+            anyhow::ensure!(!found.is_empty(), "`{}` holds no *.yaml files", path.display());
+            files.extend(found);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Applies definition files in one request. Each is checked alone first, so that an error names its file.
+pub fn apply(client: &Client, paths: &[PathBuf], dry_run: bool) -> anyhow::Result<Value> {
+    let mut all = String::new();
+    for path in yaml_files(paths)? {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("could not read `{}`", path.display()))?;
+        ::pipelines::parse(&text).with_context(|| format!("`{}`", path.display()))?;
+        all.push_str("---\n");
+        all.push_str(&text);
+        all.push('\n');
+    }
+    Ok(client.send(&format!("/api/v1/definitions?dry_run={dry_run}"), "application/yaml", all.as_bytes())?)
+}
+
+impl Apply {
+    pub fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let answer = apply(&Client::new(&global.url), &self.paths, self.dry_run)?;
+        output::show(global.json, &answer, |answer| {
+            output::rows(&answer["changes"], &[("kind", "kind"), ("name", "name"), ("action", "action"), ("detail", "detail")])
+        });
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+pub struct Ingest {
+    /// Source that takes the rows.
+    source: String,
+    /// Files: .csv, .jsonl, .ndjson or .parquet.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+fn content_type(path: &Path) -> anyhow::Result<&'static str> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("csv") => Ok("text/csv"),
+        Some("jsonl" | "ndjson") => Ok("application/x-ndjson"),
+        Some("json") => Ok(JSON),
+        Some("parquet") => Ok("application/vnd.apache.parquet"),
+        _ => anyhow::bail!("`{}`: rows come in .csv, .jsonl, .ndjson, .json or .parquet files", path.display()),
+    }
+}
+
+impl Ingest {
+    /// Exit status 2 says that rows were quarantined.
+    pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
+        let client = Client::new(&global.url);
+        let bar = ProgressBar::new(self.files.len() as u64)
+            .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}")?);
+        let mut reports = Vec::new();
+        for path in &self.files {
+            bar.set_message(path.display().to_string());
+            let kind = content_type(path)?;
+            let bytes = std::fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
+            let answer = client
+                .send(&format!("/api/v1/sources/{}/rows", encode(&self.source)), kind, &bytes)
+                .with_context(|| format!("`{}`", path.display()))?;
+            let mut report = Map::new();
+            report.insert("file".into(), json!(path.display().to_string()));
+            report.extend(answer.as_object().cloned().unwrap_or_default());
+            reports.push(Value::Object(report));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let reports = Value::Array(reports);
+        output::show(global.json, &reports, |reports| {
+            let mut text = output::rows(reports, &[
+                ("file", "file"), ("accepted", "accepted"), ("duplicates", "duplicates"),
+                ("corrections", "corrections"), ("quarantined", "quarantined"),
+            ]);
+            for report in reports.as_array().into_iter().flatten() {
+                for error in report["first_errors"].as_array().into_iter().flatten() {
+                    text.push_str(&format!(
+                        "{}:{} {}: {}\n",
+                        output::cell(&report["file"]),
+                        output::cell(&error["line"]),
+                        output::cell(&error["column"]),
+                        output::cell(&error["reason"])
+                    ));
+                }
+            }
+            text
+        });
+        let bad = reports.as_array().into_iter().flatten().any(|r| r["quarantined"].as_u64().unwrap_or(0) > 0);
+        Ok(if bad { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Features {
+    /// Values as the online store serves them.
+    Online(Lookup),
+    /// Values as of each row's event_timestamp, from offline history.
+    Historical(Lookup),
+    /// All definitions.
+    List,
+    /// Rows that were refused, with line and reason.
+    Quarantine { source: String },
+}
+
+#[derive(Args)]
+pub struct Lookup {
+    /// Feature service.
+    service: String,
+    /// One JSON object per row: entity keys and, if wanted, event_timestamp.
+    #[arg(required = true, value_name = "JSON")]
+    rows: Vec<String>,
+}
+
+impl Lookup {
+    fn run(&self, global: &Global, route: &str) -> anyhow::Result<()> {
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| serde_json::from_str::<Value>(row).with_context(|| format!("`{row}` is not JSON")))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let body = json!({"service": self.service, "rows": rows});
+        let answer = Client::new(&global.url).post(&format!("/api/v1/features/{route}"), &body)?;
+        output::show(global.json, &answer, |answer| {
+            let mut text = String::new();
+            let statuses = answer["status"].as_array().cloned().unwrap_or_default();
+            for (row, status) in answer["rows"].as_array().into_iter().flatten().zip(statuses) {
+                for (name, value) in row.as_object().into_iter().flatten() {
+                    let state = status[name]["status"].as_str().unwrap_or("");
+                    text.push_str(&format!("{name:40} {:24} {state}\n", output::cell(value)));
+                }
+                text.push('\n');
+            }
+            text
+        });
+        Ok(())
+    }
+}
+
+impl Features {
+    pub fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(&global.url);
+        match self {
+            Self::Online(lookup) => lookup.run(global, "online")?,
+            Self::Historical(lookup) => lookup.run(global, "historical")?,
+            Self::List => {
+                let answer = client.get("/api/v1/definitions")?;
+                output::show(global.json, &answer["definitions"], |all| {
+                    output::rows(all, &[("kind", "kind"), ("name", "name"), ("description", "description")])
+                });
+            }
+            Self::Quarantine { source } => {
+                let answer = client.get(&format!("/api/v1/sources/{}/quarantine", encode(source)))?;
+                output::show(global.json, &answer, |all| {
+                    output::rows(all, &[("line", "line"), ("column", "column"), ("reason", "reason"), ("row", "row")])
+                });
+            }
+        }
+        Ok(())
+    }
+}

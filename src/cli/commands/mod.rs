@@ -1,0 +1,13 @@
+//! Commands that are clients of the REST API, one file for each part of the platform.
+
+mod evaluate;
+mod features;
+mod models;
+mod pipelines;
+mod serving;
+
+pub use evaluate::{Evaluate, Review};
+pub use features::{Apply, Features, Ingest, apply};
+pub use models::Models;
+pub use pipelines::{Pipelines, Train, follow};
+pub use serving::{Deploy, Predict};

@@ -1,0 +1,210 @@
+//! The command line: `up` runs the server, `worker` trains, everything else is a client of the REST API.
+
+mod client;
+mod commands;
+mod demo;
+mod output;
+mod table;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use runtime::config::Loaded;
+
+pub use output::print_error;
+
+const DEFAULT_CONFIG: &str = "millpond.toml";
+
+/// An ML platform in one binary: registry, features, training, serving, drift, and the loop that retrains.
+#[derive(Parser)]
+#[command(name = "millpond", version, max_term_width = 110, after_help = "\
+Example:
+  millpond up &
+  millpond apply examples/sensors
+  millpond ingest readings examples/sensors/data/readings.csv
+  millpond predict pump-fault '{\"pump\":\"p01\",\"check_id\":\"c1\",\"load\":0.7}'")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// What every command understands.
+#[derive(Args, Clone)]
+pub struct Global {
+    /// Server to talk to.
+    #[arg(long, env = "MILLPOND_URL", default_value = "http://127.0.0.1:8080", global = true, value_name = "URL")]
+    pub url: String,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server.
+    #[command(after_help = "Example:\n  millpond up --data-dir ./data --listen 127.0.0.1:8080")]
+    Up(Up),
+    /// Apply definitions from YAML files or folders.
+    #[command(after_help = "Example:\n  millpond apply examples/flights --dry-run\n  millpond apply examples/flights")]
+    Apply(commands::Apply),
+    /// Ingest rows into a source from CSV, JSON lines or Parquet files.
+    #[command(after_help = "Example:\n  millpond ingest weather weather.csv weather-april.parquet")]
+    Ingest(commands::Ingest),
+    /// Read features: online as they stand, or as of a time.
+    #[command(after_help = "Example:\n  millpond features online flight_features '{\"origin\":\"JFK\",\"carrier\":\"UA\"}'\n  millpond features historical flight_features '{\"origin\":\"JFK\",\"event_timestamp\":\"2013-04-01T12:00:00Z\"}'")]
+    Features {
+        #[command(subcommand)]
+        what: commands::Features,
+    },
+    /// Run a pipeline and follow it: dataset, train, gate, roll out.
+    #[command(after_help = "Example:\n  millpond train flight-delay --cutoff 2013-04-01T00:00:00Z")]
+    Train(commands::Train),
+    /// Look at registered models and move aliases.
+    #[command(after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'")]
+    Models {
+        #[command(subcommand)]
+        what: commands::Models,
+    },
+    /// Put versions behind an endpoint.
+    #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
+    Deploy(commands::Deploy),
+    /// Ask an endpoint for predictions.
+    #[command(after_help = "Example:\n  millpond predict pump-fault '{\"pump\":\"p01\",\"check_id\":\"c1\",\"load\":0.7}'\n  millpond predict pump-fault @rows.json")]
+    Predict(commands::Predict),
+    /// Post labels, read quality, drift and alerts.
+    #[command(after_help = "Example:\n  millpond evaluate quality flight-delay --bucket month\n  millpond evaluate drift flight-delay\n  millpond evaluate alerts\n  millpond evaluate label flight-delay 20130401-UA-1545-EWR true")]
+    Evaluate {
+        #[command(subcommand)]
+        what: commands::Evaluate,
+    },
+    /// List review tasks and answer them.
+    #[command(after_help = "Example:\n  millpond review list flight-delay\n  millpond review answer TASK true --reviewer ada")]
+    Review {
+        #[command(subcommand)]
+        what: commands::Review,
+    },
+    /// List and show pipeline runs, and the journal.
+    #[command(after_help = "Example:\n  millpond pipelines list\n  millpond pipelines show RUN\n  millpond pipelines events")]
+    Pipelines {
+        #[command(subcommand)]
+        what: commands::Pipelines,
+    },
+    /// Replay an example in event time through a running server: the whole loop.
+    #[command(after_help = "Example:\n  millpond demo flights\n  millpond demo sensors --folder examples/sensors")]
+    Demo(demo::Demo),
+    /// Show the configuration and where each value comes from.
+    #[command(after_help = "Example:\n  millpond config show\n  MILLPOND_SERVER_LISTEN=127.0.0.1:9000 millpond config show --json")]
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Print the OpenAPI document.
+    #[command(after_help = "Example:\n  millpond openapi > openapi.json")]
+    Openapi,
+    /// Print shell completions.
+    #[command(after_help = "Example:\n  millpond completions bash > /etc/bash_completion.d/millpond")]
+    Completions { shell: Shell },
+    /// What a training job runs as; started by the server.
+    #[command(hide = true)]
+    Worker {
+        #[command(subcommand)]
+        what: Worker,
+    },
+}
+
+#[derive(Subcommand)]
+enum Worker {
+    Train { dir: PathBuf },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Every setting, its value and its source.
+    Show(Settings),
+    /// The reference page, as Markdown.
+    Reference,
+}
+
+#[derive(Args)]
+struct Up {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Flags that override the configuration file and the environment.
+#[derive(Args, Clone, Default)]
+struct Settings {
+    /// Configuration file (TOML) [default: millpond.toml where there is one].
+    #[arg(long, env = "MILLPOND_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on, as in 127.0.0.1:8080 (server.listen).
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Directory for everything the server keeps (data.dir).
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Any other setting, as in `--set serving.max_in_flight=64`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<Loaded> {
+        let mut flags = Vec::new();
+        for (key, value) in [("server.listen", &self.listen), ("data.dir", &self.data_dir)] {
+            flags.extend(value.clone().map(|value| (key.to_owned(), value)));
+        }
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').with_context(|| format!("--set `{pair}` is not KEY=VALUE"))?;
+            flags.push((key.trim().to_owned(), value.to_owned()));
+        }
+        let default = Path::new(DEFAULT_CONFIG);
+        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        Ok(runtime::config::load(file, std::env::vars(), &flags)?)
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    match cli.command {
+        Command::Up(up) => {
+            let loaded = up.settings.load()?;
+            runtime::telemetry::init(loaded.config.log.format, &loaded.config.log.filter)?;
+            let threads = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("could not start the async runtime")?;
+            let ended = threads.block_on(crate::serve::up(loaded));
+            threads.shutdown_timeout(std::time::Duration::from_secs(2));
+            ended?;
+        }
+        Command::Worker { what: Worker::Train { dir } } => trainer::worker(&dir)?,
+        Command::Apply(command) => command.run(global)?,
+        Command::Ingest(command) => return command.run(global),
+        Command::Features { what } => what.run(global)?,
+        Command::Train(command) => return command.run(global),
+        Command::Models { what } => what.run(global)?,
+        Command::Deploy(command) => command.run(global)?,
+        Command::Predict(command) => command.run(global)?,
+        Command::Evaluate { what } => what.run(global)?,
+        Command::Review { what } => what.run(global)?,
+        Command::Pipelines { what } => what.run(global)?,
+        Command::Demo(demo) => demo.run(global)?,
+        Command::Config { what: ConfigCommand::Show(settings) } => output::config(&settings.load()?, global.json)?,
+        Command::Config { what: ConfigCommand::Reference } => print!("{}", runtime::Config::reference_markdown()),
+        Command::Openapi => println!("{}", crate::http::openapi().to_pretty_json()?),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "millpond", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

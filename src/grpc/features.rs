@@ -1,0 +1,94 @@
+use domain::{ServiceName, SourceName};
+use feature_store::{Answer, IngestReport};
+use proto::{
+    features::{
+        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, feature_store_server::FeatureStore,
+    },
+    from_struct, to_struct,
+};
+use serde_json::Value;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Door, read, refuse};
+use crate::rows::{self, Rows, Spine};
+
+fn report(report: IngestReport) -> IngestResponse {
+    let error = |e: feature_store::RowError| RowError {
+        line: e.line,
+        column: e.column.unwrap_or_default(),
+        reason: e.reason,
+    };
+    IngestResponse {
+        accepted: report.accepted,
+        duplicates: report.duplicates,
+        corrections: report.corrections,
+        quarantined: report.quarantined,
+        first_errors: report.first_errors.into_iter().map(error).collect(),
+    }
+}
+
+fn respond(spine: &Spine, answer: &Answer) -> Response<FeatureResponse> {
+    let structs = |rows: Rows| rows.into_iter().map(|row| to_struct(Value::Object(row))).collect();
+    Response::new(FeatureResponse {
+        rows: structs(rows::values(spine, answer)),
+        status: structs(rows::statuses(answer)),
+    })
+}
+
+impl Door {
+    async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestResponse, Status> {
+        let source: SourceName = read("source", &request.source)?;
+        let rows: Rows = request.rows.into_iter().map(from_struct).collect();
+        self.app.features.ingest_rows(&source, rows).await.map(report).map_err(refuse)
+    }
+
+    fn spine(&self, request: FeatureRequest) -> Result<(ServiceName, Spine), Status> {
+        let service: ServiceName = read("service", &request.service)?;
+        let rows: Rows = request.rows.into_iter().map(from_struct).collect();
+        let spine = rows::spine(&self.app.features, &service, &rows, self.app.clock.now()).map_err(refuse)?;
+        Ok((service, spine))
+    }
+}
+
+#[tonic::async_trait]
+impl FeatureStore for Door {
+    async fn ingest(&self, request: Request<IngestRequest>) -> Result<Response<IngestResponse>, Status> {
+        self.ingest_rows(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn ingest_stream(
+        &self,
+        request: Request<Streaming<IngestRequest>>,
+    ) -> Result<Response<IngestResponse>, Status> {
+        let mut batches = request.into_inner();
+        let mut total = IngestResponse::default();
+        while let Some(batch) = batches.message().await? {
+            let one = self.ingest_rows(batch).await?;
+            total.accepted += one.accepted;
+            total.duplicates += one.duplicates;
+            total.corrections += one.corrections;
+            total.quarantined += one.quarantined;
+            total.first_errors.extend(one.first_errors);
+            total.first_errors.truncate(20);
+        }
+        Ok(Response::new(total))
+    }
+
+    async fn get_online_features(
+        &self,
+        request: Request<FeatureRequest>,
+    ) -> Result<Response<FeatureResponse>, Status> {
+        let (service, spine) = self.spine(request.into_inner())?;
+        let found = self.app.features.online(&service, &spine.keys, &spine.at).await.map_err(refuse)?;
+        Ok(respond(&spine, &found))
+    }
+
+    async fn get_historical_features(
+        &self,
+        request: Request<FeatureRequest>,
+    ) -> Result<Response<FeatureResponse>, Status> {
+        let (service, spine) = self.spine(request.into_inner())?;
+        let found = self.app.features.historical(&service, &spine.keys, &spine.at).await.map_err(refuse)?;
+        Ok(respond(&spine, &found))
+    }
+}

@@ -1,0 +1,70 @@
+//! What every request passes: a request id, a span, RED metrics, and a deadline.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use domain::ErrorCode;
+use runtime::metrics::Metric;
+use tracing::Instrument as _;
+
+use super::problem::Problem;
+use crate::app::App;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names the request (taking the caller's `x-request-id` where it is plain), logs it and counts it.
+pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|v| v.to_str().ok())
+        .filter(|v| (1..=64).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned);
+    let method = request.method().to_string();
+    let path = request.uri().path().to_owned();
+    // Unmatched paths share one label: a scanner must not be able to make metrics without bound.
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", %id, %method, %path);
+    let started = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let took = started.elapsed();
+    let status = response.status();
+    let grpc = route.starts_with("/millpond.") || route.starts_with("/grpc.");
+    if grpc {
+        // Errors without a body carry their status in the headers; a status in the trailers is not seen here.
+        let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0").to_owned();
+        app.metrics.inc(Metric::GrpcRequests, &[&path, &code]);
+        app.metrics.observe(Metric::GrpcRequestSeconds, &[&path], took);
+    } else {
+        app.metrics.inc(Metric::HttpRequests, &[&route, &method, status.as_str()]);
+        app.metrics.observe(Metric::HttpRequestSeconds, &[&route], took);
+    }
+    span.in_scope(|| {
+        if status.is_server_error() {
+            tracing::warn!(status = status.as_u16(), ms = took.as_millis() as u64, "answered");
+        } else {
+            tracing::debug!(status = status.as_u16(), us = took.as_micros() as u64, "answered");
+        }
+    });
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+/// Gives up on a request that is not answered in time.
+pub async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::new(
+            ErrorCode::DeadlineExceeded,
+            format!("no answer within {limit:?}"),
+            "ask for less at once, or raise server.request_deadline; a write may still have been done: read before you repeat it",
+        )
+        .into_response()
+    })
+}

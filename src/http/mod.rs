@@ -1,0 +1,75 @@
+//! The REST door: routes, the layers every request passes, and the OpenAPI document.
+
+mod definitions;
+mod endpoints;
+mod features;
+mod health;
+mod layers;
+mod pages;
+mod pipelines;
+pub mod problem;
+mod registry;
+mod review;
+
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+
+/// The document's frame; paths are added where routes are.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Millpond",
+        description = "An ML platform in one binary: registry, feature store, trainer, serving, evaluator and the loop \
+                       that retrains. Every error is `application/problem+json` with a `code`, a `detail` and a `hint`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    servers((url = "/", description = "this server")),
+    tags(
+        (name = "definitions", description = "Entities, sources, feature views and services, pipelines and endpoints"),
+        (name = "features", description = "Ingestion, online values and point-in-time joins"),
+        (name = "registry", description = "Runs, metrics, models, versions, aliases and lineage"),
+        (name = "serving", description = "Deployments and predictions"),
+        (name = "evaluator", description = "Labels, quality, drift, alerts and review tasks"),
+        (name = "pipelines", description = "Retraining runs and the journal"),
+        (name = "operations", description = "Health and metrics")
+    )
+)]
+struct Frame;
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Frame::openapi())
+        .merge(health::routes())
+        .merge(definitions::routes())
+        .merge(features::routes())
+        .merge(registry::routes())
+        .merge(endpoints::routes())
+        .merge(review::routes())
+        .merge(pipelines::routes())
+}
+
+/// The OpenAPI 3.1 document of every route.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().split_for_parts().1
+}
+
+/// Limits that every request meets at the door.
+#[derive(Debug, Clone, Copy)]
+pub struct DoorLimits {
+    pub max_body_bytes: usize,
+    pub deadline: std::time::Duration,
+}
+
+/// REST, pages and (merged) gRPC on one router.
+pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
+    let (rest, document) = routes().split_for_parts();
+    let rest = rest
+        .merge(pages::routes(document))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(DefaultBodyLimit::max(limits.max_body_bytes))
+        .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));
+    rest.with_state(app.clone()).merge(grpc).layer(middleware::from_fn_with_state(app, layers::observe))
+}

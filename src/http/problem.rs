@@ -1,0 +1,169 @@
+//! Errors as `application/problem+json` (RFC 9457) with `code`, `detail` and `hint`.
+
+use axum::{
+    Json,
+    extract::{
+        FromRequest, FromRequestParts, Request,
+        rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection},
+    },
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use domain::{Coded, ErrorCode};
+use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
+
+/// What every failed call answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// HTTP status, repeated.
+    pub status: u16,
+    /// Machine-readable code: one of a closed list.
+    #[schema(example = "invalid_argument")]
+    pub code: &'static str,
+    /// What went wrong and where.
+    #[schema(example = "instances[0].distance is missing")]
+    pub detail: String,
+    /// How to mend it; left out when there is nothing to add.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+impl Problem {
+    pub fn new(code: ErrorCode, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status: code.http_status(), code: code.as_str(), detail: detail.into(), hint: hint.into() }
+    }
+
+    pub fn invalid(detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidArgument, detail, hint)
+    }
+}
+
+impl<E: Coded> From<E> for Problem {
+    fn from(error: E) -> Self {
+        let code = error.code();
+        if matches!(code, ErrorCode::Internal | ErrorCode::DataLoss) {
+            tracing::error!(error = %chain(&error), "request failed");
+        }
+        Self::new(code, error.to_string(), error.hint())
+    }
+}
+
+/// An error and what lies under it, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == 429 || self.status == 503 {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// A JSON body. Does not demand a content type; says where the JSON is wrong.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Raw::from_request(request, state).await?.0;
+        Json::<T>::from_bytes(&bytes).map(|Json(value)| Self(value)).map_err(|rejection| match rejection {
+            JsonRejection::JsonSyntaxError(e) => {
+                Problem::invalid(deepest(&e), "send a JSON document; the position counts from line 1, column 1")
+            }
+            other => Problem::invalid(deepest(&other), "the shape of this body stands at /docs"),
+        })
+    }
+}
+
+/// The body as bytes, within the limit.
+pub struct Raw(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection: BytesRejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::new(
+                    ErrorCode::TooLarge,
+                    "the body is larger than the limit",
+                    "send fewer rows in each request, or raise server.max_body_bytes",
+                )
+            } else {
+                Problem::invalid(rejection.body_text(), "send the whole body")
+            }
+        })
+    }
+}
+
+/// Query parameters.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Query::<T>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Query(value)| Self(value))
+            .map_err(|e: QueryRejection| Problem::invalid(deepest(&e), "the parameters of this call stand at /docs"))
+    }
+}
+
+/// Path parameters, parsed into domain names and ids.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(value)| Self(value))
+            .map_err(|e: PathRejection| Problem::invalid(deepest(&e), "check the names in the path"))
+    }
+}
+
+/// The innermost message: the one that names the field and the position.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+pub async fn not_found(request: Request) -> Problem {
+    Problem::new(
+        ErrorCode::NotFound,
+        format!("no route {} {}", request.method(), request.uri().path()),
+        "the API stands at /docs and /openapi.json",
+    )
+}
+
+pub async fn method_not_allowed(request: Request) -> Problem {
+    Problem {
+        status: 405,
+        ..Problem::invalid(
+            format!("{} is not a method of {}", request.method(), request.uri().path()),
+            "the API stands at /docs and /openapi.json",
+        )
+    }
+}

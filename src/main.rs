@@ -1,0 +1,22 @@
+//! `millpond`: the one binary. Doors and wiring only; the domain lives in the crates below.
+
+mod app;
+mod cli;
+mod grpc;
+mod http;
+mod rows;
+mod serve;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before any thread exists: ONNX Runtime reads this when its library initialises.
+    backends::silence_telemetry();
+    match cli::run() {
+        Ok(code) => code,
+        Err(error) => {
+            cli::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

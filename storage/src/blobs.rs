@@ -1,0 +1,121 @@
+//! Immutable bytes, named by their digest.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::Digest;
+use uuid::Uuid;
+
+use crate::{StorageError, disk};
+
+/// Bytes that never change, found by their SHA-256.
+///
+/// A call that is cancelled may still take effect; since bytes and name belong together, doing it again is harmless.
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
+    /// Keeps `bytes` and gives their name. Durable when it returns; storing the same bytes again changes nothing.
+    async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError>;
+
+    /// The bytes, checked against the name: [`StorageError::NoSuchBlob`], or [`StorageError::Corrupt`] when they differ.
+    async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError>;
+
+    /// Whether bytes stand under this name; they are not checked.
+    async fn exists(&self, digest: &Digest) -> Result<bool, StorageError>;
+
+    /// Removes the bytes; absent ones are no error.
+    async fn delete(&self, digest: &Digest) -> Result<(), StorageError>;
+}
+
+/// Blobs as files: `dir/ab/cdef...`, the digest split after two digits.
+#[derive(Debug, Clone)]
+pub struct LocalBlobs {
+    dir: Arc<Path>,
+}
+
+impl LocalBlobs {
+    /// Opens or creates the directory and clears what interrupted writes left behind.
+    pub async fn open(dir: &Path) -> Result<Self, StorageError> {
+        let dir: Arc<Path> = dir.into();
+        let blobs = Self { dir: dir.clone() };
+        blocking(format!("open blobs in {}", dir.display()), move || {
+            let scratch = dir.join("tmp");
+            disk::create_dir(&scratch)?;
+            for entry in fs::read_dir(&scratch)? {
+                fs::remove_file(entry?.path())?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(blobs)
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.dir.join(&name[..2]).join(&name[2..])
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    doing: String,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StorageError::WorkerGone("blobs"))?
+        .map_err(StorageError::io(doing))
+}
+
+#[async_trait]
+impl Blobs for LocalBlobs {
+    async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError> {
+        let blobs = self.clone();
+        blocking("write a blob".into(), move || {
+            let digest = Digest::of(&bytes);
+            let path = blobs.path(&digest);
+            let parent = path.parent().unwrap_or(&blobs.dir);
+            match fs::read(&path) {
+                // Whoever wrote it may not have synced the directory yet.
+                Ok(found) if found == bytes => disk::sync_dir(parent)?,
+                // Absent, or damaged on disk: these are the right bytes.
+                _ => {
+                    disk::create_dir(parent)?;
+                    let scratch = blobs.dir.join("tmp").join(Uuid::new_v4().simple().to_string());
+                    disk::write_whole(&path, &scratch, &bytes)?;
+                }
+            }
+            Ok(digest)
+        })
+        .await
+    }
+
+    async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError> {
+        let (path, digest) = (self.path(digest), *digest);
+        let read = tokio::task::spawn_blocking(move || match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == digest => Ok(Bytes::from(bytes)),
+            Ok(_) => Err(StorageError::corrupt(path.display().to_string(), "its bytes do not match its name")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(StorageError::NoSuchBlob(digest)),
+            Err(e) => Err(StorageError::io(format!("read {}", path.display()))(e)),
+        });
+        read.await.map_err(|_| StorageError::WorkerGone("blobs"))?
+    }
+
+    async fn exists(&self, digest: &Digest) -> Result<bool, StorageError> {
+        let path = self.path(digest);
+        blocking(format!("look for {}", path.display()), move || path.try_exists()).await
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
+        let path = self.path(digest);
+        blocking(format!("delete {}", path.display()), move || match fs::remove_file(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => path.parent().map_or(Ok(()), disk::sync_dir),
+        })
+        .await
+    }
+}

@@ -1,0 +1,37 @@
+//! Bytes, rows and the journal: everything that outlives the process stands behind these handles.
+//!
+//! - [`Blobs`]: immutable bytes by digest. [`Kv`]: ordered keys for online values.
+//! - [`Meta`]: relational state with one writer, and the [`Journal`] of what changed, in the same transaction.
+//! - [`Tables`]: append-only columnar rows, a write-ahead log in front of Parquet segments.
+//!
+//! Nothing here knows a word of machine learning. What is durable, atomic or unknown after a failure is
+//! said at each method; [`testing`] holds the suites and faulty twins that hold implementations to it.
+
+pub mod testing;
+
+mod blobs;
+mod disk;
+mod error;
+mod frame;
+mod journal;
+mod kv;
+mod manifest;
+mod meta;
+mod segment;
+mod table;
+mod wal;
+mod writer;
+
+pub use blobs::{Blobs, LocalBlobs};
+pub use error::StorageError;
+pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
+pub use journal::Journal;
+pub use kv::{EmbeddedKv, Floor, Kv, Pair};
+pub use meta::{Meta, Migration, Tx};
+pub use table::{Table, Tables, TimeRange};
+
+/// The SQL library whose types stand in [`Meta`]'s signatures, so that rooms use the same one.
+pub use sqlx;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Which tables exist and which segments make them up, in the relational database.
+
+use std::sync::Arc;
+
+use sqlx::Row as _;
+
+use crate::{Meta, Migration, StorageError, segment::Segment};
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "tables and segments",
+    sql: "CREATE TABLE tables (
+            name TEXT NOT NULL PRIMARY KEY,
+            columns TEXT NOT NULL
+          );
+          CREATE TABLE segments (
+            table_name TEXT NOT NULL REFERENCES tables (name),
+            position BIGINT NOT NULL,
+            digest TEXT NOT NULL,
+            row_count BIGINT NOT NULL,
+            extents TEXT NOT NULL,
+            covered BIGINT NOT NULL,
+            chain TEXT NOT NULL,
+            PRIMARY KEY (table_name, position)
+          );",
+}];
+
+/// Creates the table, or checks that it has these columns.
+pub(crate) async fn claim(meta: &Meta, table: &str, columns: &str) -> Result<(), StorageError> {
+    let mut tx = meta.begin().await?;
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT columns FROM tables WHERE name = $1").bind(table).fetch_optional(tx.conn()).await?;
+    match found {
+        Some(found) if found == columns => Ok(()),
+        Some(found) => {
+            let differing = found.lines().zip(columns.lines()).find(|(a, b)| a != b);
+            let detail = differing.map_or_else(
+                || format!("it has {} columns, asked for {}", found.lines().count(), columns.lines().count()),
+                |(has, asked)| format!("it has `{has}`, asked for `{asked}`"),
+            );
+            Err(StorageError::SchemaMismatch { table: table.to_owned(), detail })
+        }
+        None => {
+            sqlx::query("INSERT INTO tables (name, columns) VALUES ($1, $2)")
+                .bind(table)
+                .bind(columns)
+                .execute(tx.conn())
+                .await?;
+            tx.commit().await
+        }
+    }
+}
+
+/// The table's segments in row order.
+pub(crate) async fn segments(meta: &Meta, table: &str) -> Result<Vec<Arc<Segment>>, StorageError> {
+    let rows = sqlx::query(
+        "SELECT digest, row_count, extents, covered, chain FROM segments WHERE table_name = $1 ORDER BY position",
+    )
+    .bind(table)
+    .fetch_all(meta.reader())
+    .await?;
+    let damaged = |e: String| StorageError::corrupt(format!("manifest of table {table}"), e);
+    rows.iter()
+        .map(|row| {
+            let (digest, extents, chain): (String, String, String) =
+                (row.try_get(0)?, row.try_get(2)?, row.try_get(4)?);
+            Ok(Arc::new(Segment {
+                digest: digest.parse().map_err(|e| damaged(format!("{e}")))?,
+                rows: row.try_get::<i64, _>(1)?.unsigned_abs(),
+                extents: serde_json::from_str(&extents).map_err(|e| damaged(e.to_string()))?,
+                covered: row.try_get::<i64, _>(3)?.unsigned_abs(),
+                chain: chain.parse().map_err(|e| damaged(format!("{e}")))?,
+            }))
+        })
+        .collect()
+}
+
+/// Adds the segment at `position`. Adding it again, after a commit whose outcome was unknown, changes nothing.
+pub(crate) async fn add(meta: &Meta, table: &str, position: usize, segment: &Segment) -> Result<(), StorageError> {
+    let extents = serde_json::to_string(&segment.extents).map_err(|e| StorageError::corrupt("extents", e))?;
+    let mut tx = meta.begin().await?;
+    // The same rows give the same digest, so a row that stands here already is this one.
+    sqlx::query(
+        "INSERT INTO segments (table_name, position, digest, row_count, extents, covered, chain)
+         SELECT $1, $2, $3, $4, $5, $6, $7
+         WHERE NOT EXISTS (SELECT 1 FROM segments WHERE table_name = $1 AND position = $2 AND chain = $7)",
+    )
+    .bind(table)
+    .bind(signed(position as u64))
+    .bind(segment.digest.to_string())
+    .bind(signed(segment.rows))
+    .bind(extents)
+    .bind(signed(segment.covered))
+    .bind(segment.chain.to_string())
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await
+}
+
+/// Counts never come near the limit.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

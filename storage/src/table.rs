@@ -1,0 +1,442 @@
+//! Append-only columnar tables: a write-ahead log in front of Parquet segments.
+//!
+//! A row is in exactly one place: a segment of the manifest, or a log file that no segment covers. Moving rows
+//! from log to segment is one row of the manifest, so a crash at any step loses and doubles nothing.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, mpsc},
+    thread,
+};
+
+use arrow::{
+    array::RecordBatch,
+    compute::concat_batches,
+    datatypes::{DataType, Schema, SchemaRef, TimeUnit},
+};
+use domain::{Digest, Timestamp};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::{Mutex, Semaphore, oneshot};
+
+use crate::{
+    Blobs, Meta, StorageError,
+    disk::{self, DirLock},
+    manifest,
+    segment::{self, Cut, Segment, SegmentCache},
+    wal::{self, OpenLog},
+    writer::{Append, Command, Sealed, State, Tail, Writer},
+};
+
+/// Decoded segments of all tables kept in memory.
+const CACHE_BYTES: usize = 512 << 20;
+/// A log longer than this is moved into a segment.
+const TAIL_ROWS_MAX: u64 = 65_536;
+const TAIL_BYTES_MAX: u64 = 32 << 20;
+/// At this many times the limits, appends wait for the segment.
+const TAIL_EXCESS: u64 = 4;
+/// Appends that may wait for one table's writer at once; more wait before it.
+const SEATS: usize = 256;
+/// Batches with more rows are encoded away from the caller's thread.
+const INLINE_ROWS_MAX: usize = 4_096;
+/// Segments decoded side by side by one scan.
+const DECODED_AT_ONCE: usize = 2;
+
+/// Rows whose `column` lies between `from` and `to`, both included; rows without a value are outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeRange {
+    pub column: String,
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// All tables under one directory, which belongs to this process while it is open. Clones share it.
+#[derive(Clone)]
+pub struct Tables {
+    inner: Arc<Opened>,
+}
+
+struct Opened {
+    meta: Meta,
+    blobs: Arc<dyn Blobs>,
+    dir: PathBuf,
+    cache: Arc<SegmentCache>,
+    open_log: OpenLog,
+    lock: Arc<DirLock>,
+    tables: Mutex<HashMap<String, Table>>,
+}
+
+impl Tables {
+    /// Claims `wal_dir` (creating it) for this process; [`StorageError::Locked`] while another has it.
+    pub async fn open(meta: Meta, blobs: Arc<dyn Blobs>, wal_dir: &Path) -> Result<Self, StorageError> {
+        Self::open_with(meta, blobs, wal_dir, Arc::new(wal::open_log)).await
+    }
+
+    pub(crate) async fn open_with(
+        meta: Meta,
+        blobs: Arc<dyn Blobs>,
+        wal_dir: &Path,
+        open_log: OpenLog,
+    ) -> Result<Self, StorageError> {
+        disk::create_dir(wal_dir).map_err(StorageError::io(format!("create {}", wal_dir.display())))?;
+        let lock = Arc::new(DirLock::take(wal_dir).await?);
+        meta.migrate("tables", manifest::MIGRATIONS).await?;
+        let (dir, cache) = (wal_dir.to_owned(), Arc::new(SegmentCache::new(CACHE_BYTES)));
+        let inner = Opened { meta, blobs, dir, cache, open_log, lock, tables: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Opens the table, or creates it with this schema. Its rows come back from segments and log.
+    ///
+    /// [`StorageError::SchemaMismatch`] when it exists with other columns (names, types, nullability, order).
+    pub async fn table(&self, name: &str, schema: SchemaRef) -> Result<Table, StorageError> {
+        let folder = folder_of(name).ok_or_else(|| StorageError::BadTableName(name.to_owned()))?;
+        let columns = describe(&schema);
+        let mut tables = self.inner.tables.lock().await;
+        manifest::claim(&self.inner.meta, name, &columns).await?;
+        if let Some(table) = tables.get(name) {
+            return Ok(table.clone());
+        }
+        let segments = manifest::segments(&self.inner.meta, name).await?;
+        let (dir, open_log) = (self.inner.dir.join(folder), self.inner.open_log.clone());
+        let (owner, table_schema) = (name.to_owned(), schema.clone());
+        let writer =
+            tokio::task::spawn_blocking(move || recover(owner, dir, &table_schema, &columns, segments, open_log))
+                .await
+                .map_err(|_| StorageError::WorkerGone("table"))??;
+        let table = self.start(name, schema, writer)?;
+        tables.insert(name.to_owned(), table.clone());
+        Ok(table)
+    }
+
+    fn start(&self, name: &str, schema: SchemaRef, writer: Writer) -> Result<Table, StorageError> {
+        let (state, dir) = (writer.state.clone(), writer.dir.clone());
+        let (commands, received) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(format!("log {name}"))
+            .spawn(move || writer.run(&received))
+            .map_err(StorageError::io("start the writer of a table"))?;
+        let inner = Inner {
+            name: name.to_owned(),
+            schema,
+            meta: self.inner.meta.clone(),
+            blobs: self.inner.blobs.clone(),
+            cache: self.inner.cache.clone(),
+            dir,
+            state,
+            commands: Some(commands),
+            thread: Some(thread),
+            seats: Arc::new(Semaphore::new(SEATS)),
+            moving: Mutex::new(()),
+            _lock: self.inner.lock.clone(),
+        };
+        Ok(Table { inner: Arc::new(inner) })
+    }
+
+    /// Moves the rows of every open table into segments. What fails is logged and stays in the log files.
+    pub async fn flush_all(&self) {
+        let tables: Vec<_> = self.inner.tables.lock().await.values().cloned().collect();
+        for table in tables {
+            if let Err(e) = table.flush().await {
+                tracing::warn!(table = table.inner.name, error = %e, "rows stay in the log");
+            }
+        }
+    }
+}
+
+/// A folder name for any table name of 1 to 120 characters: what is not lowercase is written as `%xx`.
+fn folder_of(name: &str) -> Option<String> {
+    if name.is_empty() || name.len() > 120 {
+        return None;
+    }
+    let mut folder = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => folder.push(char::from(byte)),
+            // A table is never called `.` or `..` on disk.
+            other => write!(folder, "%{other:02x}").ok()?,
+        }
+    }
+    // 120 characters of three each would be more than file systems take.
+    (folder.len() <= 240).then_some(folder)
+}
+
+/// The columns as the manifest keeps and compares them, one a line.
+fn describe(schema: &Schema) -> String {
+    let utc = |zone: &Option<Arc<str>>| zone.as_deref() == Some("UTC");
+    let lines = schema.fields().iter().map(|field| {
+        let data_type = match field.data_type() {
+            DataType::Boolean => "bool".to_owned(),
+            DataType::Int64 => "int64".to_owned(),
+            DataType::Float64 => "float64".to_owned(),
+            DataType::Utf8 => "utf8".to_owned(),
+            DataType::Timestamp(TimeUnit::Microsecond, zone) if utc(zone) => "timestamp_us_utc".to_owned(),
+            other => other.to_string(),
+        };
+        format!("{} {data_type} {}\n", field.name(), if field.is_nullable() { "null" } else { "not null" })
+    });
+    lines.collect()
+}
+
+/// Reads back the log and gives a writer that goes on where it ends.
+fn recover(
+    table: String,
+    dir: PathBuf,
+    schema: &SchemaRef,
+    columns: &str,
+    segments: Vec<Arc<Segment>>,
+    open_log: OpenLog,
+) -> Result<Writer, StorageError> {
+    let io = |doing: &str| StorageError::io(format!("{doing} {}", dir.display()));
+    disk::create_dir(&dir).map_err(io("create"))?;
+    let (covered, start) =
+        segments.last().map_or_else(|| (0, Digest::of(columns.as_bytes())), |last| (last.covered, last.chain));
+    wal::drop_covered(&dir, covered).map_err(io("clear"))?;
+    let files = wal::list(&dir).map_err(io("list"))?;
+    let (mut chain, mut tail) = (start, Tail::default());
+    for (position, (_, path)) in files.iter().enumerate() {
+        let replayed = wal::replay(path, position + 1 == files.len(), chain)?;
+        chain = replayed.chain;
+        for batch in replayed.batches {
+            let fit = fit(&table, schema, batch);
+            tail.push(fit.map_err(|e| StorageError::corrupt(path.display().to_string(), e))?, 0);
+        }
+        tail.bytes += replayed.bytes;
+    }
+    let index = files.last().map_or(covered + 1, |(index, _)| *index);
+    let file = open_log(&wal::path_of(&dir, index)).map_err(io("open a log file in"))?;
+    let state = State { segments, sealed: None, tail, chain, broken: None };
+    Ok(Writer { table, dir, index, file, open_log, state: Arc::new(RwLock::new(state)), sync_by: None })
+}
+
+/// The batch under the table's own schema.
+fn fit(table: &str, schema: &SchemaRef, batch: RecordBatch) -> Result<RecordBatch, StorageError> {
+    let bad = |detail: String| StorageError::BadRows { table: table.to_owned(), detail };
+    let found = batch.schema();
+    if found.fields().len() != schema.fields().len() {
+        return Err(bad(format!("{} columns where it has {}", found.fields().len(), schema.fields().len())));
+    }
+    for (expected, found) in schema.fields().iter().zip(found.fields()) {
+        if expected.name() != found.name() || expected.data_type() != found.data_type() {
+            let (found, found_type) = (found.name(), found.data_type());
+            let (expected, expected_type) = (expected.name(), expected.data_type());
+            return Err(bad(format!("column `{found}` ({found_type}) where `{expected}` ({expected_type}) stands")));
+        }
+    }
+    RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|e| bad(e.to_string()))
+}
+
+/// One append-only table. Clones share it; the last one dropped syncs and ends its writer.
+#[derive(Clone)]
+pub struct Table {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    schema: SchemaRef,
+    meta: Meta,
+    blobs: Arc<dyn Blobs>,
+    cache: Arc<SegmentCache>,
+    dir: PathBuf,
+    state: Arc<RwLock<State>>,
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<thread::JoinHandle<()>>,
+    seats: Arc<Semaphore>,
+    /// Held while rows move into a segment.
+    moving: Mutex<()>,
+    _lock: Arc<DirLock>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(table = self.name, "the writer of a table panicked");
+        }
+    }
+}
+
+impl Table {
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.inner.schema
+    }
+
+    /// Appends the rows; they are durable, and visible to scans, when it returns.
+    ///
+    /// Whole batches only: all rows or none. [`StorageError::Io`] says the log failed: these rows may come back at
+    /// the next start, and the table takes no more until then. So does a cancelled call.
+    pub async fn append(&self, batch: RecordBatch) -> Result<(), StorageError> {
+        self.submit(batch, true).await
+    }
+
+    /// Appends the rows; they are visible to scans when it returns and durable within 100 ms.
+    pub async fn append_soon(&self, batch: RecordBatch) -> Result<(), StorageError> {
+        self.submit(batch, false).await
+    }
+
+    async fn submit(&self, batch: RecordBatch, durable: bool) -> Result<(), StorageError> {
+        let batch = fit(&self.inner.name, &self.inner.schema, batch)?;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let frame = if batch.num_rows() <= INLINE_ROWS_MAX {
+            wal::frame(&batch)?
+        } else {
+            let batch = batch.clone();
+            let encoded = tokio::task::spawn_blocking(move || wal::frame(&batch));
+            encoded.await.map_err(|_| StorageError::WorkerGone("table"))??
+        };
+        let too_long = || StorageError::BadRows {
+            table: self.inner.name.clone(),
+            detail: "more than 1 GiB in one batch; append it in parts".into(),
+        };
+        let frame = frame.ok_or_else(too_long)?;
+        let seats = self.inner.seats.clone();
+        let seat = seats.acquire_owned().await.map_err(|_| StorageError::WorkerGone("table"))?;
+        let (done, answer) = oneshot::channel();
+        self.inner.send(Command::Append(Append { batch, frame, durable, done, _seat: seat }))?;
+        answer.await.map_err(|_| StorageError::WorkerGone("table"))??;
+        self.relieve().await;
+        Ok(())
+    }
+
+    /// Moves a long log into a segment. The rows are safe either way, so a failure is not the caller's.
+    async fn relieve(&self) {
+        let excess = self.inner.excess();
+        if excess == 0 || (excess < TAIL_EXCESS && self.inner.moving.try_lock().is_err()) {
+            return;
+        }
+        if let Err(e) = self.move_rows(true).await {
+            tracing::warn!(table = self.inner.name, error = %e, "rows stay in the log");
+        }
+    }
+
+    /// Moves all rows appended so far from the log into a segment.
+    pub async fn flush(&self) -> Result<(), StorageError> {
+        self.move_rows(false).await
+    }
+
+    /// Runs to its end even when the caller stops waiting.
+    async fn move_rows(&self, only_if_full: bool) -> Result<(), StorageError> {
+        let inner = self.inner.clone();
+        let moved = tokio::spawn(async move {
+            let _moving = inner.moving.lock().await;
+            inner.store_sealed().await?;
+            if only_if_full && inner.excess() == 0 {
+                return Ok(());
+            }
+            let (done, answer) = oneshot::channel();
+            inner.send(Command::Rotate(done))?;
+            if answer.await.map_err(|_| StorageError::WorkerGone("table"))?? {
+                inner.store_sealed().await?;
+            }
+            Ok(())
+        });
+        moved.await.map_err(|_| StorageError::WorkerGone("table"))?
+    }
+
+    /// The rows in the order they were appended; with a range, exactly those inside it.
+    pub async fn scan(&self, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, StorageError> {
+        let cut = range.map(|range| self.cut(&range).map(|cut| (range.column, cut))).transpose()?;
+        let (mut segments, sealed, tail) = {
+            let state = self.inner.state.read().unwrap_or_else(PoisonError::into_inner);
+            (state.segments.clone(), state.sealed.clone(), state.tail.batches.clone())
+        };
+        if let Some((column, cut)) = &cut {
+            segments.retain(|s| s.extents.get(column).is_some_and(|extent| cut.touches(extent)));
+        }
+        // Owned in and out: a closure over borrowed segments would keep this future from being sent between threads.
+        let decoded = stream::iter(segments).map(|segment| {
+            let inner = Arc::clone(&self.inner);
+            async move { inner.decoded(&segment).await }
+        });
+        let decoded: Vec<_> = decoded.buffered(DECODED_AT_ONCE).try_collect().await?;
+        let sealed = sealed.iter().flat_map(|s| s.batches.iter());
+        let all = decoded.iter().flatten().chain(sealed).chain(&tail);
+        let kept = all.map(|batch| cut.as_ref().map_or_else(|| Ok(batch.clone()), |(_, cut)| cut.apply(batch)));
+        kept.filter(|batch| batch.as_ref().map_or(true, |b| b.num_rows() > 0)).collect()
+    }
+
+    fn cut(&self, range: &TimeRange) -> Result<Cut, StorageError> {
+        Cut::new(&self.inner.schema, &range.column, range.from, range.to)
+            .ok_or_else(|| StorageError::NoTimeColumn { table: self.inner.name.clone(), column: range.column.clone() })
+    }
+
+    /// Rows visible to a scan now.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner).rows()
+    }
+
+    /// A digest of the columns and of everything appended, batch by batch: the same after a restart or a flush,
+    /// another after any append.
+    #[must_use]
+    pub fn snapshot(&self) -> Digest {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner).chain
+    }
+}
+
+impl Inner {
+    fn send(&self, command: Command) -> Result<(), StorageError> {
+        let gone = StorageError::WorkerGone("table");
+        self.commands.as_ref().and_then(|commands| commands.send(command).ok()).ok_or(gone)
+    }
+
+    /// How many times over its limits the log is; 0: within.
+    fn excess(&self) -> u64 {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.tail.rows / TAIL_ROWS_MAX).max(state.tail.bytes / TAIL_BYTES_MAX)
+    }
+
+    async fn decoded(&self, segment: &Segment) -> Result<Vec<RecordBatch>, StorageError> {
+        if let Some(batches) = self.cache.get(&segment.digest) {
+            return Ok(batches);
+        }
+        let (digest, schema, name) = (segment.digest, self.schema.clone(), self.name.clone());
+        let bytes = self.blobs.get(&digest).await?;
+        let decoded = tokio::task::spawn_blocking(move || {
+            let damaged = |e: String| StorageError::corrupt(format!("segment {digest} of table {name}"), e);
+            let (_, batches) = segment::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            let batches = batches.into_iter().map(|batch| fit(&name, &schema, batch));
+            batches.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(e.to_string()))
+        });
+        let batches = decoded.await.map_err(|_| StorageError::WorkerGone("table"))??;
+        self.cache.put(digest, &batches);
+        Ok(batches)
+    }
+
+    /// Turns sealed rows into a segment. Every step may be repeated after a crash or an error.
+    async fn store_sealed(&self) -> Result<(), StorageError> {
+        let (sealed, position) = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            (state.sealed.clone(), state.segments.len())
+        };
+        let Some(sealed) = sealed else { return Ok(()) };
+        let (rows, schema) = (sealed.clone(), self.schema.clone());
+        let encoded = tokio::task::spawn_blocking(move || encode(&schema, &rows));
+        let (bytes, extents) = encoded.await.map_err(|_| StorageError::WorkerGone("table"))??;
+        let digest = self.blobs.put(bytes).await?;
+        let (covered, chain) = (sealed.through, sealed.chain);
+        let segment = Segment { digest, rows: sealed.rows, extents, covered, chain };
+        manifest::add(&self.meta, &self.name, position, &segment).await?;
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.segments.push(Arc::new(segment));
+            state.sealed = None;
+        }
+        let dir = self.dir.clone();
+        let dropped = tokio::task::spawn_blocking(move || wal::drop_covered(&dir, covered));
+        if !matches!(dropped.await, Ok(Ok(()))) {
+            tracing::warn!(table = self.name, covered, "log files that a segment covers stay until the next start");
+        }
+        Ok(())
+    }
+}
+
+fn encode(schema: &SchemaRef, sealed: &Sealed) -> Result<(bytes::Bytes, segment::Extents), StorageError> {
+    let rows = concat_batches(schema, &sealed.batches)?;
+    Ok((segment::encode(&rows)?, segment::extents(&rows)))
+}

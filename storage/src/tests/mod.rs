@@ -1,0 +1,11 @@
+//! The promises of this crate, one file per noun.
+
+mod blobs;
+mod crash;
+mod faults;
+mod frame;
+mod journal;
+mod kv;
+mod meta;
+mod rig;
+mod table;

@@ -1,0 +1,164 @@
+//! What end-to-end tests share: the real binary on a free port over a fresh data directory, and a client.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::{Agent, http::Request};
+
+/// The binary under test.
+pub const MILLPOND: &str = env!("CARGO_BIN_EXE_millpond");
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs the command line to its end.
+pub fn millpond(args: &[&str]) -> Output {
+    Command::new(MILLPOND).current_dir(root()).args(args).output().expect("the binary starts")
+}
+
+/// A running server; killed (SIGKILL) when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+/// An answer: its status and its JSON.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!((200..300).contains(&self.status), "{} {}", self.status, self.body);
+        self.body
+    }
+
+    /// Checks that this is a problem of that status and code, that it says how to mend it, and returns its detail.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
+        self.body["detail"].as_str().expect("a problem has a detail").to_owned()
+    }
+}
+
+impl Server {
+    /// Starts on a free port over `data` and waits until it says that it is ready.
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    pub fn start_with(data: &Path, flags: &[&str]) -> Self {
+        let mut child = Command::new(MILLPOND)
+            .current_dir(root())
+            .args(["up", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"])
+            .arg(data)
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("a line comes");
+        let url = line.split_whitespace().find(|w| w.starts_with("http://")).map(str::to_owned);
+        let url = url.unwrap_or_else(|| panic!("the server did not start: `{line}`"));
+        Self { child, url }
+    }
+
+    /// A server over a data directory of its own.
+    pub fn fresh() -> (Self, TempDir) {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        (Self::start(data.path()), data)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill exists");
+        assert!(sent.success());
+        self.child.wait().expect("it ends").code()
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, "", b"")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, "application/json", body.to_string().as_bytes())
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        self.call("PUT", path, "application/json", body.to_string().as_bytes())
+    }
+
+    pub fn apply(&self, yaml: &str) -> Answer {
+        self.call("POST", "/api/v1/definitions", "application/yaml", yaml.as_bytes())
+    }
+
+    pub fn ingest(&self, source: &str, kind: &str, body: &[u8]) -> Answer {
+        self.call("POST", &format!("/api/v1/sources/{source}/rows"), kind, body)
+    }
+
+    pub fn predict(&self, endpoint: &str, instances: &Value) -> Answer {
+        self.post(&format!("/api/v1/endpoints/{endpoint}/predict"), &json!({"instances": instances}))
+    }
+
+    pub fn call(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
+        self.try_call(method, path, kind, body).expect("the server answers")
+    }
+
+    /// `Err` when the connection breaks, as it does when the server is killed.
+    pub fn try_call(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(120)));
+        let agent: Agent = config.build().into();
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if !kind.is_empty() {
+            request = request.header("content-type", kind);
+        }
+        let response = agent.run(request.body(body).expect("a request"))?;
+        let status = response.status().as_u16();
+        let text = response.into_body().into_with_config().limit(1 << 30).read_to_string()?;
+        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks again until the condition holds; fails after a minute, saying what it waited for.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "waited a minute for: {what}");
+        std::thread::yield_now();
+    }
+}
