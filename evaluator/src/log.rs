@@ -209,7 +209,8 @@ impl Log {
         let list = serde_json::to_string(names).map_err(|e| EvaluatorError::corrupt("input names", e))?;
         let mut tx = self.meta.begin().await.map_err(EvaluatorError::storage(doing))?;
         sqlx::query(
-            "INSERT INTO evaluator_inputs (id, columns) SELECT COALESCE(MAX(id), 0) + 1, $1 FROM evaluator_inputs WHERE true
+            "INSERT INTO evaluator_inputs (id, columns)
+             SELECT COALESCE(MAX(id), 0) + 1, $1 FROM evaluator_inputs WHERE true
              ON CONFLICT (columns) DO NOTHING",
         )
         .bind(&list)

@@ -176,7 +176,8 @@ pub(crate) async fn configure(
         serde_json::to_string(&watch.definition).map_err(|e| EvaluatorError::corrupt("a definition", e))?;
     let mut tx = meta.begin().await.map_err(EvaluatorError::storage(doing))?;
     sqlx::query(
-        "UPDATE evaluator_endpoints SET definition = $2, champion = $3, champion_since = $4, generation = $5 WHERE name = $1",
+        "UPDATE evaluator_endpoints SET definition = $2, champion = $3, champion_since = $4, generation = $5
+         WHERE name = $1",
     )
     .bind(watched.name.as_str())
     .bind(definition)

@@ -219,7 +219,7 @@ impl Shared {
                 Ok(watched) => {
                     for batch in batches {
                         if let Err(error) = self.take_in(&watched, &batch).await {
-                            tracing::error!(%endpoint, error = report_of(&error), "could not follow up logged predictions");
+                            tracing::error!(%endpoint, error = report_of(&error), "logged predictions await a window");
                         }
                     }
                 }

@@ -2,7 +2,8 @@
 //! can, the rest goes to the store in one call.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::PoisonError,
 };
 
@@ -26,7 +27,7 @@ use crate::{
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// Entities that one request may read into memory; the others wait for the next.
-const FILLS_MAX: usize = 4;
+const FILLS_MAX: usize = 16;
 
 /// The questions of a request; equal ones share a number.
 #[derive(Default)]
@@ -95,6 +96,14 @@ pub(crate) async fn read(
         .collect()
 }
 
+/// An entity whose rows are not in memory.
+struct Wanted<'a> {
+    part: usize,
+    /// Key of the earliest row asked for; `None`: before its first.
+    from: Option<&'a [u8]>,
+    questions: usize,
+}
+
 /// What each question finds, from memory or from the store.
 async fn find(
     kv: &dyn Kv,
@@ -110,10 +119,18 @@ async fn find(
         let view = hot.view(part.view.layout);
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         tickets.push(view.ticket());
-        for (number, question) in (begin..end).zip(&questions.floors[begin..end]) {
-            match view.floor(&question.key, question.prefix) {
-                Some(known) => found[number] = known.cloned(),
-                None => missed.push(number),
+        // One entity's questions are answered from one place: a window is a difference, and memory and store may
+        // stand on two sides of a write.
+        let here = || (begin..end).zip(&questions.floors[begin..end]);
+        let absent: HashSet<&[u8]> = here()
+            .filter(|(_, question)| view.floor(&question.key, question.prefix).is_none())
+            .map(|(_, question)| &question.key[..question.prefix])
+            .collect();
+        for (number, question) in here() {
+            if absent.contains(&question.key[..question.prefix]) {
+                missed.push(number);
+            } else {
+                found[number] = view.floor(&question.key, question.prefix).flatten().cloned();
             }
         }
         begin = end;
@@ -123,16 +140,20 @@ async fn find(
     }
     let floors: Vec<Floor> = missed.iter().map(|&number| questions.floors[number].clone()).collect();
     let answers = kv.floor_many(&floors).await.doing("read online values")?;
-    // Per entity the earliest row that was asked for: from there on its rows go into memory.
-    let mut wanted: BTreeMap<&[u8], (usize, Option<&[u8]>)> = BTreeMap::new();
+    // Per entity the earliest row that was asked for: from there on its rows go into memory, those of the
+    // entities first that were asked about most.
+    let mut wanted: BTreeMap<&[u8], Wanted<'_>> = BTreeMap::new();
     for ((&number, floor), answer) in missed.iter().zip(&floors).zip(&answers) {
         let part = questions.ends.partition_point(|end| *end <= number);
         let from = answer.as_ref().map(|pair| pair.0.as_slice());
-        let earliest = wanted.entry(&floor.key[..floor.prefix]).or_insert((part, from));
+        let wanted = wanted.entry(&floor.key[..floor.prefix]).or_insert(Wanted { part, from, questions: 0 });
         // Nothing found: from the entity's very first row.
-        earliest.1 = earliest.1.min(from);
+        wanted.from = wanted.from.min(from);
+        wanted.questions += 1;
     }
-    for (entity, (part, from)) in wanted.into_iter().take(FILLS_MAX) {
+    let mut wanted: Vec<_> = wanted.into_iter().collect();
+    wanted.sort_by_key(|(_, wanted)| Reverse(wanted.questions));
+    for (entity, Wanted { part, from, .. }) in wanted.into_iter().take(FILLS_MAX) {
         let mut end = entity.to_vec();
         key::push_after(&mut end, Timestamp::MAX);
         let pairs = kv.range(from.unwrap_or(entity), &end, RUN_ROWS).await.doing("read online values")?;

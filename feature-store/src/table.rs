@@ -15,7 +15,7 @@ use std::{
 use arrow::array::RecordBatch;
 use domain::{Column, Digest, Field, Frame, SourceName, Timestamp, Value, ValueType, definition::SourceColumn};
 use serde::{Deserialize, Serialize};
-use storage::{StorageError, Table, Tables, TimeRange};
+use storage::{Table, Tables, TimeRange};
 use tokio::sync::Mutex;
 
 use crate::error::{Doing as _, FeatureError};
@@ -206,7 +206,7 @@ impl SourceTable {
     pub(crate) async fn scan(&self, fields: &[Field], range: Option<TimeRange>) -> Result<Frame, FeatureError> {
         let mut frames = Vec::new();
         for part in self.parts().into_iter().filter(|part| part.table.rows() > 0) {
-            let batches = rows_of(&part.table, range.clone()).await.doing("read rows")?;
+            let batches = part.table.scan(range.clone()).await.doing("read rows")?;
             if batches.iter().all(|batch| batch.num_rows() == 0) {
                 continue;
             }
@@ -257,15 +257,6 @@ impl SourceTable {
     pub(crate) fn behind(&self) -> bool {
         self.applied.load(Ordering::SeqCst) < self.rows()
     }
-}
-
-/// TEMP
-async fn rows_of(table: &Table, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, StorageError> {
-    let table = table.clone();
-    let handle = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || handle.block_on(table.scan(range)))
-        .await
-        .map_err(|_| StorageError::WorkerGone("scan"))?
 }
 
 pub(crate) fn corrupt(reason: String) -> FeatureError {

@@ -1,7 +1,7 @@
 //! Applying definitions: everything is checked together, then each goes to the room that owns it.
 
 use domain::{
-    EventKind, NewEvent,
+    EventKind, ModelRef, NewEvent,
     definition::{Definition, Endpoint},
     error::{Coded, ErrorCode},
 };
@@ -53,7 +53,9 @@ impl Conductor {
         let features = &self.rooms().features;
         let before = self.known(Clone::clone);
         let applied: Vec<Definition> = self.definitions();
-        let mut problems = check::check(&definitions, &Catalog::new(applied.iter().chain(&definitions)));
+        let catalog = Catalog::new(applied.iter().chain(&definitions));
+        let mut problems = check::check(&definitions, &catalog);
+        problems.extend(self.misfits(&catalog).await?);
         let planned = match features.plan(&definitions).await {
             Ok(planned) => planned,
             Err(e) if e.code() == ErrorCode::InvalidArgument && !problems.is_empty() => {
@@ -74,6 +76,32 @@ impl Conductor {
         Ok(changes)
     }
 
+    /// Versions in service that would miss a column of their feature service.
+    async fn misfits(&self, catalog: &Catalog<'_>) -> Result<Vec<Problem>, ConductorError> {
+        let mut problems = Vec::new();
+        let names: Vec<_> = self.known(|known| known.endpoints.keys().cloned().collect());
+        for name in names {
+            let Some(deployed) = self.deployed(&name).await? else { continue };
+            let Some((model, columns)) = catalog.served(name.as_str()) else { continue };
+            for version in deployed.versions() {
+                let version = ModelRef { model: model.clone(), version };
+                let signature = self.rooms().registry.version(&version).await.asking("look at a version")?.signature;
+                for input in signature.inputs.iter().filter(|input| !columns.iter().any(|c| c.name == input.name)) {
+                    problems.push(Problem {
+                        kind: "Endpoint",
+                        name: name.to_string(),
+                        field: "service".into(),
+                        message: format!(
+                            "version {version} in service reads `{}`, which it would not have",
+                            input.name
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(problems)
+    }
+
     /// Everything applied, in the order in which it can be applied again.
     #[must_use]
     pub fn definitions(&self) -> Vec<Definition> {
@@ -85,8 +113,8 @@ impl Conductor {
         all
     }
 
-    /// Puts changed endpoints in service in their new shape first, since only that tells whether their versions fit;
-    /// then writes. When writing fails they go back to what they were.
+    /// Puts endpoints in service in their new shape first, since only that tells whether their versions fit; then writes.
+    /// When writing fails they go back to what they were.
     async fn write(
         &self,
         definitions: &[Definition],
@@ -97,13 +125,15 @@ impl Conductor {
         let mut tried: Vec<&Endpoint> = Vec::new();
         let changed: Vec<&Definition> = own_changes(definitions, changes);
         let written = async {
-            for definition in &changed {
-                if let Definition::Endpoint(endpoint) = definition
-                    && before.endpoints.contains_key(&endpoint.name)
-                {
-                    self.reshape(endpoint).await?;
-                    tried.push(endpoint);
-                }
+            for known in before.endpoints.values() {
+                let changed = changed.iter().find_map(|definition| match definition {
+                    Definition::Endpoint(endpoint) if endpoint.name == known.name => Some(endpoint),
+                    _ => None,
+                });
+                // An unchanged one is shaped by its feature service too, which may have changed.
+                let endpoint = changed.unwrap_or(known);
+                self.reshape(endpoint).await?;
+                tried.push(endpoint);
             }
             self.store(&changed, before, actor).await
         }

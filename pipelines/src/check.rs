@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use domain::{
-    Field, ValueType,
+    Field, ModelName, ValueType,
     definition::{Definition, Endpoint, Entity, FeatureService, FeatureView, Source},
     error::nearest,
 };
@@ -65,6 +65,13 @@ impl<'a> Catalog<'a> {
             }
         }
         catalog
+    }
+
+    /// The model of an endpoint and the columns it can see.
+    pub(crate) fn served(&self, endpoint: &str) -> Option<(&'a ModelName, Vec<Field>)> {
+        let endpoint = self.endpoints.get(endpoint)?;
+        let service = self.services.get(endpoint.service.as_str())?;
+        Some((&endpoint.model, self.columns(service)))
     }
 
     /// Columns a model of `service` can see: entity keys, request values and `view__feature`. Views or entities that
@@ -191,10 +198,8 @@ fn check_label(label: &domain::definition::LabelSpec, field: &str, catalog: &Cat
     }
     match column_type(source, label.column.as_str()) {
         Some(ValueType::Bool) => {}
-        Some(other) => notes.add(
-            format!("{field}.column"),
-            format!("`{}` is {} where a label is bool", label.column, other.as_str()),
-        ),
+        Some(other) => notes
+            .add(format!("{field}.column"), format!("`{}` is {} where a label is bool", label.column, other.as_str())),
         None => notes.add(format!("{field}.column"), unknown(&noun, label.column.as_str(), source_columns(source))),
     }
 }

@@ -17,7 +17,10 @@ use registry::Registry;
 use runtime::{Clock, House};
 use serving::Serving;
 use storage::{Meta, Tx};
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 use crate::{
     error::{ConductorError, During as _},
@@ -56,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) changing: Mutex<()>,
     /// Held while the journal is followed and trials are judged.
     pub(crate) following: Mutex<()>,
+    /// When somebody last settled.
+    pub(crate) settled: std::sync::Mutex<Option<Instant>>,
 }
 
 /// What was applied.
@@ -83,6 +88,7 @@ impl Conductor {
             changes: watch::Sender::new(0),
             changing: Mutex::default(),
             following: Mutex::default(),
+            settled: std::sync::Mutex::default(),
         }));
         conductor.reload().await?;
         conductor.restore_endpoints().await?;

@@ -100,7 +100,8 @@ impl Document<'_> {
         let mut found = None;
         for (number, line) in self.text.split_inclusive('\n').enumerate() {
             let key = line.trim_start();
-            let rest = ["kind", "\"kind\"", "'kind'"].iter().find_map(|k| key.strip_prefix(k)?.trim_start().strip_prefix(':'));
+            let rest =
+                ["kind", "\"kind\"", "'kind'"].iter().find_map(|k| key.strip_prefix(k)?.trim_start().strip_prefix(':'));
             match rest {
                 Some(rest) if found.is_none() && indent_of(line) == indent => {
                     let value = line.len() - rest.trim_start().len();
@@ -123,13 +124,16 @@ impl Document<'_> {
     /// A name, duration or instant that its type refuses is only reported at the mapping it stands in. Its message
     /// begins with the text, so that is looked for from there on.
     fn narrowed(&self, at: (usize, usize), message: &str) -> (usize, usize) {
-        let Some((wrong, _)) = message.split_once(": `").map_or(message, |(_, m)| m).trim_start_matches('`').split_once("` is not ")
+        let Some((wrong, _)) =
+            message.split_once(": `").map_or(message, |(_, m)| m).trim_start_matches('`').split_once("` is not ")
         else {
             return at;
         };
         let lines = self.text.lines().enumerate().skip(at.0 - 1);
         let found = lines.flat_map(|(number, line)| {
-            line.match_indices(wrong).filter(|(start, _)| is_value(line, *start, wrong.len())).map(move |(c, _)| (number + 1, c + 1))
+            line.match_indices(wrong)
+                .filter(|(start, _)| is_value(line, *start, wrong.len()))
+                .map(move |(c, _)| (number + 1, c + 1))
         });
         found.into_iter().find(|place| *place >= at).unwrap_or(at)
     }

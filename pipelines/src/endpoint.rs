@@ -74,7 +74,7 @@ impl Deployed {
         }
     }
 
-    fn versions(&self) -> BTreeSet<u32> {
+    pub(crate) fn versions(&self) -> BTreeSet<u32> {
         self.targets.iter().map(|t| t.version).chain(self.shadow.iter().copied()).collect()
     }
 }
@@ -299,7 +299,8 @@ impl Conductor {
         let Some(deployed) = self.deployed(&definition.name).await? else { return Ok(()) };
         let before = self.definition(&definition.name)?;
         if before.model != definition.model {
-            let problem = format!("it serves versions of model `{}`: give the other model its own endpoint", before.model);
+            let problem =
+                format!("it serves versions of model `{}`: give the other model its own endpoint", before.model);
             return Err(ConductorError::BadDeployment { endpoint: definition.name.clone(), problem });
         }
         self.rooms().serving.configure(deployed.state(definition)).await.asking("change the endpoint")
@@ -342,9 +343,8 @@ impl Conductor {
             Ok((json, numbers))
         };
         let ([targets, shadow], [champion, first, revision, changed]) = read().during(DOING)?;
-        let version = |n: i64| {
-            u32::try_from(n).map_err(|e| ConductorError::Corrupt { what: "version", reason: e.to_string() })
-        };
+        let version =
+            |n: i64| u32::try_from(n).map_err(|e| ConductorError::Corrupt { what: "version", reason: e.to_string() });
         Ok(Some(Deployed {
             targets: stored("targets", &targets)?,
             shadow: stored("shadow versions", &shadow)?,

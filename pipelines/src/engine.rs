@@ -86,11 +86,7 @@ impl Conductor {
     }
 
     /// Moves a run and writes it.
-    pub(crate) async fn advance(
-        &self,
-        run: &mut PipelineRun,
-        event: PipelineRunEvent,
-    ) -> Result<(), ConductorError> {
+    pub(crate) async fn advance(&self, run: &mut PipelineRun, event: PipelineRunEvent) -> Result<(), ConductorError> {
         run.state = run.state.next(event)?;
         self.save(run).await
     }
@@ -124,7 +120,8 @@ impl Conductor {
             "run": run.id, "pipeline": run.pipeline, "endpoint": run.endpoint, "state": run.state,
             "challenger": run.challenger, "reason": ending(&run),
         });
-        append(&mut tx, self.tell(&run, EventKind::PipelineFinished, format!("pipeline/{}", run.pipeline), body)).await?;
+        append(&mut tx, self.tell(&run, EventKind::PipelineFinished, format!("pipeline/{}", run.pipeline), body))
+            .await?;
         commit(tx).await?;
         tracing::info!(run = %run.id, pipeline = %run.pipeline, state = run.state.as_str(), "pipeline run ended");
         self.changed();
@@ -243,7 +240,8 @@ impl Conductor {
                 "run": run.id, "pipeline": run.pipeline, "step": step.name, "state": step.state,
                 "why": step.why, "error": step.error,
             });
-            append(&mut tx, self.tell(run, EventKind::StepFinished, format!("pipeline/{}", run.pipeline), body)).await?;
+            append(&mut tx, self.tell(run, EventKind::StepFinished, format!("pipeline/{}", run.pipeline), body))
+                .await?;
         }
         commit(tx).await?;
         self.changed();

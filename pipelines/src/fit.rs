@@ -15,24 +15,12 @@ pub type Listener = Arc<dyn Fn(Progress) + Send + Sync>;
 pub trait Fit: Send + Sync + 'static {
     /// Fits one model. `train` and `holdout` are Parquet files with the same columns. Dropping the future ends the job;
     /// nothing is kept of a job that did not return.
-    async fn fit(
-        &self,
-        job: TrainJob,
-        train: Bytes,
-        holdout: Bytes,
-        listener: Listener,
-    ) -> Result<Trained, PortError>;
+    async fn fit(&self, job: TrainJob, train: Bytes, holdout: Bytes, listener: Listener) -> Result<Trained, PortError>;
 }
 
 #[async_trait]
 impl Fit for Trainer {
-    async fn fit(
-        &self,
-        job: TrainJob,
-        train: Bytes,
-        holdout: Bytes,
-        listener: Listener,
-    ) -> Result<Trained, PortError> {
+    async fn fit(&self, job: TrainJob, train: Bytes, holdout: Bytes, listener: Listener) -> Result<Trained, PortError> {
         self.train(job, train, holdout, |progress| listener(progress)).await.map_err(|e| PortError::from_coded(&e))
     }
 }

@@ -1,9 +1,6 @@
 //! The gate: whether a challenger is good enough to be tried.
 
-use domain::{
-    Column, Digest, Frame, FrameError, ModelRef, ValueType,
-    definition::GateSpec,
-};
+use domain::{Column, Digest, Frame, FrameError, ModelRef, ValueType, definition::GateSpec};
 use evaluator::Comparison;
 use trainer::metric;
 
@@ -111,7 +108,8 @@ fn judge(spec: &GateSpec, found: &Comparison, constant: Option<f64>) -> (bool, S
         return (false, format!("log loss {loss:.4} is no better than a constant's {constant:.4}"));
     }
     let rows = found.rows;
-    let numbers = format!("log loss gain {gain:+.4} on {rows} rows, at least {lower:+.4} with {percent:.1} % confidence");
+    let numbers =
+        format!("log loss gain {gain:+.4} on {rows} rows, at least {lower:+.4} with {percent:.1} % confidence");
     if lower > spec.min_gain {
         return (true, numbers);
     }
@@ -125,10 +123,8 @@ fn labels(holdout: &Frame) -> Result<Vec<bool>, ConductorError> {
             let whole: Option<Vec<bool>> = values.iter().copied().collect();
             whole.ok_or_else(|| ConductorError::Step("the holdout has rows without a label".into()))
         }
-        other => Err(wrong(FrameError::WrongType {
-            name: LABEL.into(),
-            found: other.kind(),
-            expected: ValueType::Bool,
-        })),
+        other => {
+            Err(wrong(FrameError::WrongType { name: LABEL.into(), found: other.kind(), expected: ValueType::Bool }))
+        }
     }
 }

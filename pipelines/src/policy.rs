@@ -118,15 +118,8 @@ mod tests {
 
     fn judge(history: &[PipelineRun], now: i64, labelled: u64) -> Result<(), String> {
         let spec = pipeline();
-        Situation {
-            trigger: &spec.trigger,
-            history,
-            now: day(now),
-            labelled,
-            accused: Some(1),
-            champion: Some(1),
-        }
-        .may_start()
+        Situation { trigger: &spec.trigger, history, now: day(now), labelled, accused: Some(1), champion: Some(1) }
+            .may_start()
     }
 
     #[test]

@@ -112,10 +112,7 @@ impl Conductor {
     async fn start_trial(&self, mut run: PipelineRun, champion: u32) -> Result<(), ConductorError> {
         let challenger = run.challenger.ok_or_else(|| ConductorError::Step("the run has no challenger".into()))?;
         let percent = run.spec.rollout.canary_percent;
-        let split = vec![
-            Target { version: champion, percent: 100 - percent },
-            Target { version: challenger, percent },
-        ];
+        let split = vec![Target { version: champion, percent: 100 - percent }, Target { version: challenger, percent }];
         self.split(&run, split, "the gate was passed").await?;
         run.champion = Some(champion);
         run.rollout = Some(Rollout { since: self.event_time(&run).await, percent, latest: None, verdict: None });
@@ -198,12 +195,7 @@ impl Conductor {
         Ok(true)
     }
 
-    async fn end_trial(
-        &self,
-        mut run: PipelineRun,
-        rollout: Rollout,
-        verdict: &Verdict,
-    ) -> Result<(), ConductorError> {
+    async fn end_trial(&self, mut run: PipelineRun, rollout: Rollout, verdict: &Verdict) -> Result<(), ConductorError> {
         let challenger = run.challenger.unwrap_or_default();
         let (event, told, reason) = match verdict {
             Verdict::Promote(reason) => (PipelineRunEvent::Promote, EventKind::RolloutPromoted, reason),

@@ -166,10 +166,11 @@ impl Conductor {
         let task = Task { run, name: name.clone(), key: self.key("train", parts) };
         self.step(task, |noted| async move {
             // A run that an interruption left open will never end by itself.
-            if let Some(left) = noted.and_then(|note| serde_json::from_value::<RunId>(note["run"].clone()).ok()) {
-                if let Err(error) = self.rooms().registry.finish_run(&left, RunEvent::Stop).await {
-                    tracing::debug!(run = %left, %error, "the interrupted run was ended already");
-                }
+            let left = noted.and_then(|note| serde_json::from_value::<RunId>(note["run"].clone()).ok());
+            if let Some(left) = left
+                && let Err(error) = self.rooms().registry.finish_run(&left, RunEvent::Stop).await
+            {
+                tracing::debug!(run = %left, %error, "the interrupted run was ended already");
             }
             let tracked = self.start_tracking(run, data, estimator).await?;
             self.note(run, &name, json!({ "run": tracked })).await?;

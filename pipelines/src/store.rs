@@ -201,12 +201,15 @@ pub(crate) async fn commit_result(
 
 /// The committed result of a key, and the run that made it.
 pub(crate) async fn find_result(pool: &SqlitePool, key: &Digest) -> Result<Option<(PipelineRunId, serde_json::Value)>> {
-    let found: Option<(String, String)> = sqlx::query_as("SELECT run, result FROM pipeline_results WHERE step_key = $1")
-        .bind(key.to_string())
-        .fetch_optional(pool)
-        .await
-        .during("look a step's result up")?;
-    found.map(|(run, json)| Ok((run.parse().map_err(|e| corrupt("run id", e))?, stored("step result", &json)?))).transpose()
+    let found: Option<(String, String)> =
+        sqlx::query_as("SELECT run, result FROM pipeline_results WHERE step_key = $1")
+            .bind(key.to_string())
+            .fetch_optional(pool)
+            .await
+            .during("look a step's result up")?;
+    found
+        .map(|(run, json)| Ok((run.parse().map_err(|e| corrupt("run id", e))?, stored("step result", &json)?)))
+        .transpose()
 }
 
 /// Forgets a result whose files are gone.

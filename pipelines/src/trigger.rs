@@ -1,5 +1,7 @@
 //! Starting runs: by hand, or because the journal tells of an alert.
 
+use std::sync::PoisonError;
+
 use domain::{
     EndpointName, Event, EventKind, NewEvent, PipelineName, PipelineRunId, Timestamp, definition::Pipeline,
     state::PipelineRunState,
@@ -7,7 +9,7 @@ use domain::{
 use serde::Deserialize;
 use serde_json::json;
 use storage::Tx;
-use tokio::time::{Duration, MissedTickBehavior};
+use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use crate::{
     conductor::{ACTOR, Conductor, append, commit},
@@ -21,6 +23,9 @@ use crate::{
 const BATCH: usize = 256;
 /// How often trials are looked at when nobody asks. Only wall time: what is decided depends on event time alone.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// While somebody settles at least this often, the journal is followed there and nowhere else.
+const REPLAY: Duration = Duration::from_secs(60);
 
 /// What an alert's event says; other fields are for people.
 #[derive(Debug, Deserialize)]
@@ -76,8 +81,10 @@ impl Conductor {
     }
 
     /// Waits until everything that follows from what was predicted, labelled and applied so far has happened: windows
-    /// evaluated, alerts followed, runs computed, trials judged. A replay calls it to keep event time and decisions
-    /// in step.
+    /// evaluated, alerts followed, runs computed, trials judged.
+    ///
+    /// A replay calls it to keep event time and decisions in step: for a minute after it alerts and trials wait for the
+    /// next call, so that the same replay decides at the same event times however fast it runs.
     ///
     /// # Errors
     /// An endpoint that does not exist, or a room that fails.
@@ -86,6 +93,7 @@ impl Conductor {
         loop {
             let mut changes = self.0.changes.subscribe();
             changes.borrow_and_update();
+            self.note_settling();
             if self.rooms().evaluator.endpoints().contains(endpoint) {
                 self.rooms().evaluator.settle(endpoint).await.asking("settle the evaluator")?;
             }
@@ -99,9 +107,19 @@ impl Conductor {
             }
             let newest = *self.rooms().meta.journal().watch().borrow();
             if !acted && newest == self.cursor().await? {
+                self.note_settling();
                 return Ok(());
             }
         }
+    }
+
+    fn note_settling(&self) {
+        *self.0.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_replaying(&self) -> bool {
+        let last = *self.0.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|at| at.elapsed() < REPLAY)
     }
 
     /// Follows the journal and looks at trials until the house shuts down.
@@ -118,6 +136,9 @@ impl Conductor {
                     _ = look.tick() => {}
                 }
                 newest.borrow_and_update();
+                if conductor.is_replaying() {
+                    continue;
+                }
                 if let Err(error) = conductor.catch_up().await {
                     // Nothing is lost: the cursor stands before what failed, and the next look tries again.
                     tracing::warn!(%error, "could not follow the journal");
@@ -174,8 +195,11 @@ impl Conductor {
             }
             let launched = match outcome {
                 Ok(()) => {
-                    let cause =
-                        Cause { kind: CauseKind::Alert, event: Some(event.seq), note: format!("alert: {}", alert.rule) };
+                    let cause = Cause {
+                        kind: CauseKind::Alert,
+                        event: Some(event.seq),
+                        note: format!("alert: {}", alert.rule),
+                    };
                     Some(self.queue(&mut tx, spec, cause, alert.watermark, reached.labelled).await?)
                 }
                 Err(reason) => {
@@ -277,7 +301,12 @@ async fn move_cursor(tx: &mut Tx, to: u64) -> Result<(), ConductorError> {
 }
 
 /// Marks the event as handled for the pipeline; false when it was before.
-async fn claim(tx: &mut Tx, seq: u64, pipeline: &PipelineName, skipped: Option<&String>) -> Result<bool, ConductorError> {
+async fn claim(
+    tx: &mut Tx,
+    seq: u64,
+    pipeline: &PipelineName,
+    skipped: Option<&String>,
+) -> Result<bool, ConductorError> {
     let outcome = skipped.map_or_else(|| "triggered".to_owned(), |reason| format!("skipped: {reason}"));
     let done = sqlx::query(
         "INSERT INTO pipeline_alerts (seq, pipeline, outcome) VALUES ($1, $2, $3) ON CONFLICT (seq, pipeline) DO NOTHING",

@@ -65,7 +65,7 @@ async fn measure() {
         println!("ingest {} {:?}", rep.accepted, s.elapsed());
     }
     println!("ingest all {:?}", start.elapsed());
-    let make = |r: &mut ChaCha8Rng, n: usize, span: i64| {
+    let make = |r: &mut ChaCha8Rng, n: usize, base: i64, span: i64| {
         let (mut a, mut b, mut c, mut d, mut at) = (vec![], vec![], vec![], vec![], vec![]);
         for _ in 0..n {
             let (x, y, z, w) = key(r);
@@ -73,7 +73,7 @@ async fn measure() {
             b.push(Some(y.into()));
             c.push(Some(z.into()));
             d.push(Some(w.into()));
-            at.push(t(year / 2 + r.random_range(0..span)));
+            at.push(t(base + r.random_range(0..span)));
         }
         (
             Frame::new([
@@ -86,18 +86,18 @@ async fn measure() {
             at,
         )
     };
-    let (keys, at) = make(&mut r, 100_000, year / 3);
+    let (keys, at) = make(&mut r, 100_000, year / 2, year / 3);
     for _ in 0..3 {
         let s = Instant::now();
         let f = world.store.as_of(&"s".parse().unwrap(), &keys, &at).await.unwrap();
         println!("as_of {} x {} {:?}", f.rows(), f.names().len(), s.elapsed());
     }
-    for rows in [1, 10, 50, 50, 50] {
-        let (keys, at) = make(&mut r, rows, 3_600_000_000);
+    for rows in [50, 50, 50, 50, 50, 50, 1, 10, 50] {
         let s = Instant::now();
-        for _ in 0..20 {
+        for _ in 0..100 {
+            let (keys, at) = make(&mut r, rows, year, 3_600_000_000);
             world.store.latest(&"s".parse().unwrap(), &keys, &at).await.unwrap();
         }
-        println!("latest {rows} {:?}", s.elapsed() / 20);
+        println!("latest {rows} {:?}", s.elapsed() / 100);
     }
 }

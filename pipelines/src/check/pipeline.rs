@@ -72,7 +72,11 @@ fn dataset(pipeline: &Pipeline, catalog: &Catalog<'_>, notes: &mut Notes<'_>) {
             ),
             None => notes.add(
                 "dataset.spine",
-                format!("{}, which service `{}` needs", unknown(&noun, &column.name, source_columns(spine)), service.name),
+                format!(
+                    "{}, which service `{}` needs",
+                    unknown(&noun, &column.name, source_columns(spine)),
+                    service.name
+                ),
             ),
         }
     }
@@ -94,7 +98,8 @@ fn input(spec: &InputSpec, field: &str, columns: &[Field], notes: &mut Notes<'_>
                 notes.add(format!("{field}.{key}"), unknown("column of the service", column, known));
             }
             Some(kind) if wants_number && !numeric(kind) => {
-                notes.add(format!("{field}.{key}"), format!("`{column}` is {} where a number is needed", kind.as_str()));
+                notes
+                    .add(format!("{field}.{key}"), format!("`{column}` is {} where a number is needed", kind.as_str()));
             }
             Some(ValueType::Timestamp) => {
                 notes.add(format!("{field}.{key}"), format!("`{column}` is a timestamp, which no model reads"));
@@ -123,7 +128,11 @@ fn parameter(given: bool, needed: bool, field: &str, prep: &str, notes: &mut Not
 fn estimator(spec: &EstimatorSpec, field: &str, notes: &mut Notes<'_>) {
     let mut expect = |fine, key: &str, message: &str| notes.expect(fine, format!("{field}.{key}"), message);
     let lawful = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    expect((1..=64).contains(&spec.name.len()) && spec.name.bytes().all(lawful), "name", "is 1 to 64 letters, digits, `-` or `_`");
+    expect(
+        (1..=64).contains(&spec.name.len()) && spec.name.bytes().all(lawful),
+        "name",
+        "is 1 to 64 letters, digits, `-` or `_`",
+    );
     match spec.learner {
         Learner::Mlp => {
             expect(!spec.hidden.is_empty(), "hidden", "is missing: an mlp needs the widths of its hidden layers");

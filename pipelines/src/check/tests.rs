@@ -87,11 +87,31 @@ fn good_definitions_have_no_problems() {
 #[test]
 fn names_that_do_not_exist_name_their_neighbours() {
     for (from, to, expected) in [
-        ("endpoint: failure", "endpoint: failur", "Pipeline `retrain`: endpoint: endpoint `failur` does not exist: did you mean `failure`?"),
-        ("spine: questions", "spine: question", "Pipeline `retrain`: dataset.spine: source `question` does not exist: did you mean `questions`?"),
-        ("column: recent__heat_24h", "column: recent__heat_12h", "Pipeline `retrain`: inputs[1].column: column of the service `recent__heat_12h` does not exist: did you mean `recent__heat_24h`?"),
-        ("slices: [unit]", "slices: [uni]", "Endpoint `failure`: monitor.slices[0]: column of the service `uni` does not exist: did you mean `unit`?"),
-        ("service: inputs\nlabel_key", "service: input\nlabel_key", "Endpoint `failure`: service: feature service `input` does not exist: did you mean `inputs`?"),
+        (
+            "endpoint: failure",
+            "endpoint: failur",
+            "Pipeline `retrain`: endpoint: endpoint `failur` does not exist: did you mean `failure`?",
+        ),
+        (
+            "spine: questions",
+            "spine: question",
+            "Pipeline `retrain`: dataset.spine: source `question` does not exist: did you mean `questions`?",
+        ),
+        (
+            "column: recent__heat_24h",
+            "column: recent__heat_12h",
+            "Pipeline `retrain`: inputs[1].column: column of the service `recent__heat_12h` does not exist: did you mean `recent__heat_24h`?",
+        ),
+        (
+            "slices: [unit]",
+            "slices: [uni]",
+            "Endpoint `failure`: monitor.slices[0]: column of the service `uni` does not exist: did you mean `unit`?",
+        ),
+        (
+            "service: inputs\nlabel_key",
+            "service: input\nlabel_key",
+            "Endpoint `failure`: service: feature service `input` does not exist: did you mean `inputs`?",
+        ),
     ] {
         assert_eq!(spoiled(from, to), [expected]);
     }
@@ -130,7 +150,9 @@ fn numbers_out_of_range_are_found_all_at_once() {
 fn a_spine_has_what_the_service_needs() {
     let found = spoiled("  - {name: load, type: int}\n", "");
     assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("Pipeline `retrain`: dataset.spine: column of spine `questions` `load` does not exist"));
+    assert!(
+        found[0].starts_with("Pipeline `retrain`: dataset.spine: column of spine `questions` `load` does not exist")
+    );
     let found = spoiled("{name: load, type: int}", "{name: load, type: text}");
     assert_eq!(
         found,
@@ -148,7 +170,10 @@ fn a_label_source_takes_posted_labels() {
         ]
     );
     assert_eq!(
-        spoiled("  - {name: failed, type: bool}\n", "  - {name: failed, type: bool}\n  - {name: who, type: text, required: true}\n"),
+        spoiled(
+            "  - {name: failed, type: bool}\n",
+            "  - {name: failed, type: bool}\n  - {name: who, type: text, required: true}\n"
+        ),
         ["Endpoint `failure`: labels.source: `answers` requires column `who`, which a posted label does not have"]
     );
     assert_eq!(

@@ -73,6 +73,28 @@ sample: 2.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_keeps_what_versions_in_service_read() {
+    let world = World::new(&[0.2]).await;
+    world.retrain().await;
+    let renamed = DEFINITIONS
+        .replace("request: [{name: x, type: float}]", "request: [{name: y, type: float, default: 0.0}]")
+        .replace("inputs: [{column: x, prep: numeric}]", "inputs: [{column: y, prep: numeric}]");
+    let error = world.conductor.apply(parse(&renamed).unwrap(), "test", false).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Endpoint `oracle`: service: version oracle/1 in service reads `x`, which it would not have"
+    );
+    let widened = DEFINITIONS.replace(
+        "request: [{name: x, type: float}]",
+        "request: [{name: x, type: float}, {name: y, type: float, default: 0.0}]",
+    );
+    world.conductor.apply(parse(&widened).unwrap(), "test", false).await.unwrap();
+    let mut request = question();
+    request.instances[0]["y"] = json!(2.0);
+    assert!(world.conductor.predict(&endpoint(), request).await.is_ok(), "the new value is taken at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn definitions_travel_as_json_too() {
     let definitions = parse(DEFINITIONS).unwrap();
     let json = serde_json::to_string(&definitions).unwrap();
@@ -132,14 +154,10 @@ async fn labels_reach_the_store_and_the_evaluator_and_bad_ones_are_named() {
     let source = "answers".parse().unwrap();
     let rows = world.rooms.features.stats(&source).unwrap().rows;
 
-    let unknown = domain::prediction::Label {
-        target: LabelTarget::Prediction(PredictionId::mint()),
-        ..label("", true, at)
-    };
-    let known = domain::prediction::Label {
-        target: LabelTarget::Prediction(answer.predictions[0].id),
-        ..label("", true, at)
-    };
+    let unknown =
+        domain::prediction::Label { target: LabelTarget::Prediction(PredictionId::mint()), ..label("", true, at) };
+    let known =
+        domain::prediction::Label { target: LabelTarget::Prediction(answer.predictions[0].id), ..label("", true, at) };
     let report = world.label(vec![label("one|two", true, at), unknown, known, label("never-asked", false, at)]).await;
     assert_eq!((report.joined, report.unmatched), (1, 1), "{report:?}");
     let problems: Vec<_> = report.problems.iter().map(|p| (p.index, p.code)).collect();

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use backends::{Backend, BackendError};
 use bytes::Bytes;
 use domain::{
-    Column, EndpointName, ErrorCode, Event, EventKind, Field, Frame, ModelFiles, NewEvent, PipelineName,
-    PipelineRunId, Signature, Span, Timestamp, ValueType,
+    Column, EndpointName, ErrorCode, Event, EventKind, Field, Frame, ModelFiles, NewEvent, PipelineName, PipelineRunId,
+    Signature, Span, Timestamp, ValueType,
     ports::{OpenedModel, PortError},
     prediction::{Label, LabelOrigin, LabelTarget},
 };
@@ -131,8 +131,7 @@ impl World {
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&dir.path().join("kv")).await.unwrap());
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.unwrap();
-        let features =
-            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), Cpu::new(1)).await.unwrap();
+        let features = FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), Cpu::new(1)).await.unwrap();
         let evaluator =
             Evaluator::open(meta.clone(), tables, clock.clone(), house.clone(), metrics.clone()).await.unwrap();
         let serving = Serving::new(
@@ -186,10 +185,8 @@ impl World {
         let rows = self.next_day(upside_down);
         self.ask(&rows).await;
         for chunk in rows.chunks(200) {
-            let instances = chunk
-                .iter()
-                .map(|q| json!({"unit": "a", "x": q.x, "id": q.id, "event_timestamp": q.at}))
-                .collect();
+            let instances =
+                chunk.iter().map(|q| json!({"unit": "a", "x": q.x, "id": q.id, "event_timestamp": q.at})).collect();
             let request = PredictRequest { instances, deadline: None, pin: None };
             self.conductor.predict(&endpoint(), request).await.unwrap();
         }
