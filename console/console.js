@@ -39,11 +39,11 @@ function ticks(low, high, count) {
 }
 
 /** A line chart over event time. series: {name, color, dash, points: [{t, y}]}; marks: {t, text, color}. */
-function chart(target, series, marks = [], { zero = false } = {}) {
+function chart(target, series, marks = [], { zero = false, width = 560 } = {}) {
   const points = series.flatMap((s) => s.points.filter((p) => p.y !== null && p.y !== undefined));
   target.replaceChildren();
   if (!points.length) return target.append(el("p", { class: "none" }, "nothing measured yet"));
-  const [width, height, left, right, top, bottom] = [560, 210, 40, 8, 8, 22];
+  const [height, left, right, top, bottom] = [210, 40, 8, 8, 22];
   const times = points.map((p) => p.t);
   let [t0, t1] = [Math.min(...times), Math.max(...times)];
   if (t0 === t1) [t0, t1] = [t0 - 864e5, t1 + 864e5];
@@ -117,7 +117,7 @@ function tiles(view, runs, waiting) {
   const served = view.quality.filter((row) => row.version === "served" && row.auc !== null).at(-1);
   const label = view.status?.logged ? (100 * view.status.labelled) / view.status.logged : null;
   const all = [
-    [minute(view.status?.watermark), "event time reached"],
+    [day(view.status?.watermark), "event time reached"],
     [(view.status?.logged ?? 0).toLocaleString("en"), "predictions logged"],
     [label === null ? "–" : `${label.toFixed(0)} %`, "of them labelled"],
     [number(served?.auc), "AUC in the latest week"],
@@ -168,10 +168,17 @@ function quality(view, runs) {
 function drift(view) {
   const points = view.drift.map((p) => ({ t: ms(p.window_end), y: p.weighted_psi }));
   const marks = view.drift.filter((p) => p.fired.length).map((p) => ({ t: ms(p.window_end), text: p.fired.join(", ").replaceAll("_", " "), color: "var(--bad)" }));
-  chart($("drift"), [{ name: "weighted PSI", color: "var(--served)", points }], marks, { zero: true });
+  chart($("drift"), [{ name: "weighted PSI", color: "var(--served)", points }], marks, { zero: true, width: 1140 });
 }
 
 const RULES = { log_loss_rise: "log loss rose", bias: "scores are biased", weighted_psi: "inputs drifted" };
+
+/** Why an alert has no run of its own. */
+function answered(alert, runs) {
+  const same = runs.find((run) => run.cause.kind === "alert" && Math.abs(ms(run.cutoff) - ms(alert.watermark)) < 864e5);
+  if (same?.challenger) return `the run that made v${same.challenger} answers this alert too`;
+  return "no run: cool-down, or too few new labels";
+}
 
 function decisions(view, runs) {
   const byEvent = new Map(runs.filter((run) => run.cause.event).map((run) => [run.cause.event, run]));
@@ -179,7 +186,7 @@ function decisions(view, runs) {
   const rows = view.alerts.map((alert) => {
     const run = byEvent.get(alert.event) ?? runs.find((r) => r.cause.kind === "alert" && !shown.has(r.id) && Math.abs(ms(r.cutoff) - ms(alert.watermark)) < 1000);
     if (run) shown.add(run.id);
-    return { at: ms(alert.raised_at), cells: [day(alert.raised_at), RULES[alert.rule] ?? alert.rule, `${number(alert.value)} > ${number(alert.limit)}`, pill(alert.state), run ? pill(run.state) : "–", run?.challenger ? `v${run.challenger}` : "–", wide(run ? (run.rollout?.verdict ?? run.decision?.reason ?? run.error ?? "computing") : "no run: cool-down, or too few new labels")] };
+    return { at: ms(alert.raised_at), cells: [day(alert.raised_at), RULES[alert.rule] ?? alert.rule, `${number(Math.abs(alert.value))} > ${number(alert.limit)}`, pill(alert.state), run ? pill(run.state) : "–", run?.challenger ? `v${run.challenger}` : "–", wide(run ? (run.rollout?.verdict ?? run.decision?.reason ?? run.error ?? "computing") : answered(alert, runs))] };
   });
   for (const run of runs.filter((r) => !shown.has(r.id))) {
     rows.push({ at: ms(run.cutoff), cells: [day(run.cutoff), run.cause.kind === "alert" ? "alert went on" : run.cause.note || run.cause.kind, "–", "–", pill(run.state), run.challenger ? `v${run.challenger}` : "–", wide(run.rollout?.verdict ?? run.decision?.reason ?? run.error ?? "computing")] });

@@ -10,15 +10,24 @@ use std::{
 };
 
 use anyhow::Context as _;
-use domain::ports::{Features, Models, PredictionTap};
+use domain::{
+    Coded, EndpointName, Timestamp,
+    ports::{Features, Models, PredictionTap},
+};
 use evaluator::Evaluator;
 use feature_store::FeatureStore;
 use pipelines::{Conductor, Rooms};
 use registry::Registry;
-use runtime::{Clock, Cpu, House, config::Config, metrics::{Metric, Metrics}};
+use runtime::{
+    Clock, Cpu, House,
+    config::Config,
+    metrics::{Metric, Metrics},
+};
 use serving::{Serving, ServingConfig};
 use storage::{Blobs, EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
 use trainer::{Trainer, TrainerConfig};
+
+use crate::http::problem::chain;
 
 /// Handles to every room. Cheap to clone; what the HTTP and gRPC doors hold.
 #[derive(Clone)]
@@ -38,7 +47,11 @@ pub struct App {
 /// The version of the code, as runs record it.
 #[must_use]
 pub fn code_version() -> String {
-    format!("millpond {}{}", env!("CARGO_PKG_VERSION"), option_env!("MILLPOND_COMMIT").map_or_else(String::new, |c| format!(" ({c})")))
+    format!(
+        "millpond {}{}",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("MILLPOND_COMMIT").map_or_else(String::new, |c| format!(" ({c})"))
+    )
 }
 
 impl App {
@@ -51,7 +64,7 @@ impl App {
         std::fs::create_dir_all(&data)
             .with_context(|| format!("could not make the data directory `{}`", data.display()))?;
         lock(&data)?;
-        let onnx = backends::init(config.onnx.library.as_deref())?;
+        let onnx = backends::init(config.onnx.library.as_deref()).map_err(mendable)?;
         tracing::info!(version = %onnx.version, path = %onnx.path.display(), "onnx runtime loaded");
 
         let clock = Clock::system();
@@ -61,15 +74,17 @@ impl App {
         let threads = cores(config.serving.threads);
         let cpu = Cpu::new(threads);
 
-        let meta = Meta::open(&data.join("meta.db")).await?;
-        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data.join("blobs")).await?);
-        let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await?);
-        let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await?;
+        let meta = Meta::open(&data.join("meta.db")).await.map_err(mendable)?;
+        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data.join("blobs")).await.map_err(mendable)?);
+        let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await.map_err(mendable)?);
+        let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
 
-        let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await?;
-        let features = FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await?;
-        let evaluator =
-            Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone()).await?;
+        let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.map_err(mendable)?;
+        let features =
+            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
+        let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
+            .await
+            .map_err(mendable)?;
         let serving = Serving::new(
             Arc::new(features.clone()) as Arc<dyn Features>,
             Arc::new(registry.clone()) as Arc<dyn Models>,
@@ -103,8 +118,26 @@ impl App {
             house: house.clone(),
             code_version: code_version(),
         })
-        .await?;
-        Ok(Self { meta, registry, features, evaluator, conductor, metrics, clock, house, tables, draining: Arc::default() })
+        .await
+        .map_err(mendable)?;
+        Ok(Self {
+            meta,
+            registry,
+            features,
+            evaluator,
+            conductor,
+            metrics,
+            clock,
+            house,
+            tables,
+            draining: Arc::default(),
+        })
+    }
+
+    /// Event time an endpoint has reached: the wall clock's, except where history is replayed.
+    pub async fn event_now(&self, endpoint: &EndpointName) -> Timestamp {
+        let reached = self.evaluator.status(endpoint).await.ok().and_then(|status| status.watermark);
+        reached.unwrap_or_else(|| self.clock.now())
     }
 
     /// From now on `/readyz` says no; requests under way go on.
@@ -123,6 +156,12 @@ impl App {
         self.tables.flush_all().await;
         late
     }
+}
+
+/// What kept a room from opening and what to do about it: whoever starts the server sees one line.
+fn mendable(error: impl Coded) -> anyhow::Error {
+    let (text, hint) = (chain(&error), error.hint());
+    if hint.is_empty() { anyhow::anyhow!(text) } else { anyhow::anyhow!("{text}: {hint}") }
 }
 
 fn cores(asked: usize) -> usize {

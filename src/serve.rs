@@ -74,7 +74,9 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            anyhow::bail!("{address} is in use by another program: stop it, or choose another port with --listen 127.0.0.1:PORT")
+            anyhow::bail!(
+                "{address} is in use by another program: stop it, or choose another port with --listen 127.0.0.1:PORT"
+            )
         }
         Err(error) => Err(error).with_context(|| format!("could not listen on {address}")),
     }

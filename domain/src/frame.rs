@@ -345,11 +345,9 @@ impl Frame {
     pub fn timestamps(&self, name: &str) -> Result<&[Option<Timestamp>], FrameError> {
         match self.require(name)? {
             Column::Timestamp(v) => Ok(v),
-            other => Err(FrameError::WrongType {
-                name: name.into(),
-                found: other.kind(),
-                expected: ValueType::Timestamp,
-            }),
+            other => {
+                Err(FrameError::WrongType { name: name.into(), found: other.kind(), expected: ValueType::Timestamp })
+            }
         }
     }
 

@@ -1,6 +1,10 @@
 //! Instants: UTC microseconds since 1970, everywhere.
 
-use std::{fmt, ops::{Add, Sub}, str::FromStr};
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use domain::{Column, Timestamp, Value};
+use domain::Timestamp;
 use storage::{Floor, Kv, TimeRange};
 
 use crate::{
@@ -33,13 +33,16 @@ struct ChainChange {
     removals: BTreeSet<Place>,
 }
 
+/// Changes of chains by the entity's key prefix.
+type Entities = BTreeMap<Vec<u8>, ChainChange>;
+
 /// What a batch of rows does to the online store.
 #[derive(Default)]
 struct Changes {
     puts: Vec<Pair>,
     deletes: Vec<Vec<u8>>,
     /// Per windowed view: changes by entity.
-    chains: Vec<(Arc<ViewPlan>, BTreeMap<Vec<u8>, ChainChange>)>,
+    chains: Vec<(Arc<ViewPlan>, Entities)>,
 }
 
 impl Inner {
@@ -98,7 +101,7 @@ impl Inner {
     async fn link(
         &self,
         view: &ViewPlan,
-        entities: BTreeMap<Vec<u8>, ChainChange>,
+        entities: Entities,
         puts: &mut Vec<Pair>,
         deletes: &mut Vec<Vec<u8>>,
     ) -> Result<(), FeatureError> {
@@ -121,8 +124,7 @@ impl Inner {
             let mut sum = before.map_or_else(|| Ok(zero()), totals)?;
             let mut old = sum.clone();
             if found[0].as_ref().is_some_and(|newest| newest.0 >= start) {
-                let mut later = self.chain_from(&entity, &start).await?.into_iter().peekable();
-                while let Some(pair) = later.next() {
+                for pair in self.chain_from(&entity, &start).await? {
                     let place = read_place(&pair.0, entity.len())?;
                     let through = totals(&pair)?;
                     let rest = change.inserts.split_off(&place);
@@ -224,7 +226,7 @@ fn changes(plan: &SourcePlan, rows: &[StoredRow], old: &[StoredRow]) -> Changes 
     let gone: BTreeSet<i64> = rows.iter().filter_map(|row| row.replaces).collect();
     let mut out = Changes::default();
     for view in &plan.views {
-        let mut chains: BTreeMap<Vec<u8>, ChainChange> = BTreeMap::new();
+        let mut chains = Entities::new();
         let here = rows.iter().map(|row| (row, gone.contains(&row.number)));
         for (row, gone) in old.iter().map(|row| (row, true)).chain(here) {
             let Some(mut entity) = view.entity_of(&row.values) else { continue };
@@ -309,7 +311,7 @@ async fn read_range(kv: &dyn Kv, mut from: Vec<u8>, to: &[u8]) -> Result<Vec<Pai
 fn check_limits(plan: &SourcePlan, view: &ViewPlan, history: &History) -> Result<(), FeatureError> {
     for (at, limit) in view.limits() {
         let column = history.column(at)?;
-        let outside = |row: &usize| !exact::within(&value_at(column, *row), limit);
+        let outside = |row: &usize| !exact::within(&column.get(*row), limit);
         if let Some(row) = (0..history.rows()).find(outside) {
             return Err(FeatureError::Incompatible {
                 name: plan.definition.name.to_string(),
@@ -318,14 +320,10 @@ fn check_limits(plan: &SourcePlan, view: &ViewPlan, history: &History) -> Result
                     "view `{}` cannot aggregate column `{}`: it holds {}, outside ±{limit:e}, the range of exact sums",
                     view.name,
                     plan.names[at],
-                    value_at(column, row).to_json()
+                    column.get(row).to_json()
                 ),
             });
         }
     }
     Ok(())
-}
-
-fn value_at(column: &Column, row: usize) -> Value {
-    column.get(row)
 }

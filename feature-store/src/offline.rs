@@ -12,6 +12,7 @@ use crate::{
     exact::Totals,
     history::History,
     key,
+    online::Pair,
     view::{Rule, ViewPlan},
 };
 
@@ -165,11 +166,7 @@ impl ViewIndex {
     }
 
     /// The view's layout, in order of its keys within each entity.
-    pub(crate) fn online_pairs(
-        &self,
-        view: &ViewPlan,
-        history: &History,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FeatureError> {
+    pub(crate) fn online_pairs(&self, view: &ViewPlan, history: &History) -> Result<Vec<Pair>, FeatureError> {
         let columns: Vec<&Column> = view.kept.iter().map(|k| history.column(k.at)).collect::<Result<_, _>>()?;
         let mut pairs = Vec::with_capacity(self.order.len());
         for (entity, &code) in &self.codes {

@@ -26,6 +26,10 @@ impl Coded for DefinitionError {
     fn code(&self) -> ErrorCode {
         ErrorCode::InvalidArgument
     }
+
+    fn hint(&self) -> String {
+        "mend the definition and apply the file again".into()
+    }
 }
 
 const KINDS: [&str; 6] = ["Entity", "Source", "FeatureView", "FeatureService", "Pipeline", "Endpoint"];
@@ -198,15 +202,26 @@ fn listed(words: &[&str]) -> String {
 
 /// The message without its own position (it counts within the document) and with the nearest known word.
 fn plain(error: &serde_yaml_ng::Error) -> String {
-    let text = error.to_string();
-    let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    let text = without_positions(&error.to_string());
     for (what, marker) in [("key", "unknown field `"), ("value", "unknown variant `")] {
         let Some((path, rest)) = text.split_once(marker) else { continue };
         let Some((wrong, known)) = rest.split_once('`') else { continue };
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         return format!("{path}{}", unknown_word(what, wrong, &known));
     }
-    text.to_owned()
+    text
+}
+
+/// Takes out every ` at line 3 column 10`: a message may have several.
+fn without_positions(text: &str) -> String {
+    let digit = |c: char| c.is_ascii_digit();
+    let mut parts = text.split(" at line ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(digit);
+        out.push_str(rest.strip_prefix(" column ").unwrap_or(rest).trim_start_matches(digit));
+    }
+    out
 }
 
 fn unknown_word(what: &str, wrong: &str, known: &[&str]) -> String {
@@ -243,8 +258,9 @@ mod tests {
 
     #[test]
     fn broken_yaml_is_located_in_the_whole_file() {
-        let (line, column, _) = error(&format!("{ENTITY}---\nkind: Source\nname: [unclosed\ncolumns: x\n"));
+        let (line, column, message) = error(&format!("{ENTITY}---\nkind: Source\nname: [unclosed\ncolumns: x\n"));
         assert_eq!((line, column), (8, 8), "the mistake shows where the unclosed list meets the next key");
+        assert!(!message.contains(" at line "), "positions within the document would mislead: {message}");
     }
 
     #[test]

@@ -66,12 +66,7 @@ pub(crate) struct Deployed {
 
 impl Deployed {
     fn state(&self, definition: &Endpoint) -> EndpointState {
-        let answers = |version: &u32| self.targets.iter().any(|t| t.version == *version);
-        EndpointState {
-            definition: definition.clone(),
-            targets: self.targets.clone(),
-            shadow: self.shadow.iter().copied().filter(|v| !answers(v)).collect(),
-        }
+        EndpointState { definition: definition.clone(), targets: self.targets.clone(), shadow: self.shadow.clone() }
     }
 
     pub(crate) fn versions(&self) -> BTreeSet<u32> {

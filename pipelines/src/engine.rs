@@ -238,7 +238,7 @@ impl Conductor {
         if step.state.is_final() {
             let body = json!({
                 "run": run.id, "pipeline": run.pipeline, "step": step.name, "state": step.state,
-                "why": step.why, "error": step.error,
+                "why": step.why, "error": step.error, "result": step.result,
             });
             append(&mut tx, self.tell(run, EventKind::StepFinished, format!("pipeline/{}", run.pipeline), body))
                 .await?;

@@ -131,7 +131,7 @@ impl Means<'_> {
                 scored: live_scores(sampled.iter().map(|&row| answers[row])),
                 inputs,
             };
-            let shadows = self.shadow(live, pinned, &batch.inputs);
+            let shadows = self.shadow(live, &batch);
             self.sampler.give(batch, shadows, &live.dropped);
         }
         Ok(PredictResponse { predictions, timings })
@@ -164,14 +164,18 @@ impl Means<'_> {
         self.pool.submit(&slot.loaded.lane, rows, deadline)
     }
 
-    /// Lets the shadows score logged rows. A shadow that cannot keep up is left out.
-    fn shadow(&self, live: &Live, pinned: Option<&Slot>, inputs: &Frame) -> Vec<Shadowed> {
-        let answered = pinned.map(|slot| slot.loaded.version.version);
-        let rows: Vec<_> = (0..inputs.rows()).collect();
-        let shadows = live.shadows.iter().filter(|slot| Some(slot.loaded.version.version) != answered);
+    /// Lets the shadows score the logged rows that they did not answer. A shadow that cannot keep up is left out.
+    fn shadow(&self, live: &Live, batch: &PredictionBatch) -> Vec<Shadowed> {
         let score = |slot: &Slot| {
+            let mut open = vec![true; batch.ids.len()];
+            let own = batch.scored.iter().filter(|scored| scored.version == slot.loaded.version.version);
+            own.flat_map(|scored| &scored.scores).for_each(|(row, _)| open[*row] = false);
+            let rows: Vec<_> = (0..open.len()).filter(|row| open[*row]).collect();
+            if rows.is_empty() {
+                return None;
+            }
             let jobs = rows.chunks(self.max_batch_rows);
-            let jobs = jobs.map(|rows| Ok((rows.to_vec(), self.submit(slot, inputs, rows, None)?)));
+            let jobs = jobs.map(|rows| Ok((rows.to_vec(), self.submit(slot, &batch.inputs, rows, None)?)));
             match jobs.collect::<Result<_, ServingError>>() {
                 Ok(jobs) => Some(Shadowed { version: slot.loaded.version.version, jobs }),
                 Err(error) => {
@@ -180,7 +184,7 @@ impl Means<'_> {
                 }
             }
         };
-        shadows.filter_map(score).collect()
+        live.shadows.iter().filter_map(score).collect()
     }
 }
 

@@ -61,13 +61,17 @@ pub(crate) fn check_split(targets: &[Target], shadow: &[u32]) -> Result<(), Stri
     if sum != 100 {
         return Err(format!("the percents of the targets add up to {sum}, not to 100"));
     }
-    let mut seen = std::collections::BTreeSet::new();
-    for version in targets.iter().map(|target| target.version).chain(shadow.iter().copied()) {
-        if version == 0 {
-            return Err("version 0 does not exist, versions count from 1".into());
-        }
-        if !seen.insert(version) {
-            return Err(format!("version {version} stands twice among targets and shadows"));
+    // A target may be a shadow too: it then scores the rows that other targets answer.
+    let answering: Vec<u32> = targets.iter().map(|target| target.version).collect();
+    for (list, versions) in [("targets", answering.as_slice()), ("shadows", shadow)] {
+        let mut seen = std::collections::BTreeSet::new();
+        for version in versions {
+            if *version == 0 {
+                return Err("version 0 does not exist, versions count from 1".into());
+            }
+            if !seen.insert(version) {
+                return Err(format!("version {version} stands twice among the {list}"));
+            }
         }
     }
     Ok(())
@@ -134,12 +138,13 @@ mod tests {
         let t = |version, percent| Target { version, percent };
         assert!(check_split(&[t(1, 100)], &[2]).is_ok());
         assert!(check_split(&[t(1, 100), t(2, 0)], &[]).is_ok());
+        assert!(check_split(&[t(1, 80), t(2, 20)], &[1]).is_ok());
         for (targets, shadow) in [
             (vec![], vec![]),
             (vec![t(1, 99)], vec![]),
             (vec![t(1, 60), t(2, 60)], vec![]),
             (vec![t(1, 50), t(1, 50)], vec![]),
-            (vec![t(1, 100)], vec![1]),
+            (vec![t(1, 100)], vec![2, 2]),
             (vec![t(0, 100)], vec![]),
             (vec![t(1, u32::MAX), t(2, 101)], vec![]),
         ] {

@@ -74,8 +74,10 @@ impl Client {
 
     fn call(&self, method: Method, path: &str, kind: &str, body: &[u8]) -> Result<Value, CallError> {
         let url = format!("{}{path}", self.base);
-        let unreachable =
-            |reason: &dyn std::fmt::Display| CallError::Unreachable { url: self.base.clone(), reason: reason.to_string() };
+        let unreachable = |reason: &dyn std::fmt::Display| CallError::Unreachable {
+            url: self.base.clone(),
+            reason: reason.to_string(),
+        };
         let mut request = Request::builder().method(method).uri(&url);
         if !kind.is_empty() {
             request = request.header("content-type", kind);
@@ -97,7 +99,9 @@ impl Client {
             Ok(problem) => {
                 CallError::Refused { status, code: problem.code, detail: problem.detail, hint: problem.hint }
             }
-            Err(_) => CallError::Refused { status, code: String::new(), detail: format!("status {status}"), hint: None },
+            Err(_) => {
+                CallError::Refused { status, code: String::new(), detail: format!("status {status}"), hint: None }
+            }
         })
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use runtime::config::Loaded;
 
@@ -22,12 +22,17 @@ const DEFAULT_CONFIG: &str = "millpond.toml";
 
 /// An ML platform in one binary: registry, features, training, serving, drift, and the loop that retrains.
 #[derive(Parser)]
-#[command(name = "millpond", version, max_term_width = 110, after_help = "\
+#[command(
+    name = "millpond",
+    version,
+    max_term_width = 110,
+    after_help = "\
 Example:
   millpond up &
   millpond apply examples/sensors
   millpond ingest readings examples/sensors/data/readings.csv
-  millpond predict pump-fault '{\"pump\":\"p01\",\"check_id\":\"c1\",\"load\":0.7}'")]
+  millpond predict pump-fault '{\"pump\":\"p01\",\"check_id\":\"c1\",\"load\":0.7}'"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,7 +63,9 @@ enum Command {
     #[command(after_help = "Example:\n  millpond ingest weather weather.csv weather-april.parquet")]
     Ingest(commands::Ingest),
     /// Read features: online as they stand, or as of a time.
-    #[command(after_help = "Example:\n  millpond features online flight_features '{\"origin\":\"JFK\",\"carrier\":\"UA\"}'\n  millpond features historical flight_features '{\"origin\":\"JFK\",\"event_timestamp\":\"2013-04-01T12:00:00Z\"}'")]
+    #[command(
+        after_help = "Example:\n  millpond features online flight_features '{\"origin\":\"JFK\",\"carrier\":\"UA\"}'\n  millpond features historical flight_features '{\"origin\":\"JFK\",\"event_timestamp\":\"2013-04-01T12:00:00Z\"}'"
+    )]
     Features {
         #[command(subcommand)]
         what: commands::Features,
@@ -67,7 +74,9 @@ enum Command {
     #[command(after_help = "Example:\n  millpond train flight-delay --cutoff 2013-04-01T00:00:00Z")]
     Train(commands::Train),
     /// Look at registered models and move aliases.
-    #[command(after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'")]
+    #[command(
+        after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'"
+    )]
     Models {
         #[command(subcommand)]
         what: commands::Models,
@@ -76,22 +85,30 @@ enum Command {
     #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
     Deploy(commands::Deploy),
     /// Ask an endpoint for predictions.
-    #[command(after_help = "Example:\n  millpond predict pump-fault '{\"pump\":\"p01\",\"check_id\":\"c1\",\"load\":0.7}'\n  millpond predict pump-fault @rows.json")]
+    #[command(
+        after_help = "Example:\n  millpond predict pump-fault '{\"pump\":\"p01\",\"check_id\":\"c1\",\"load\":0.7}'\n  millpond predict pump-fault @rows.json"
+    )]
     Predict(commands::Predict),
     /// Post labels, read quality, drift and alerts.
-    #[command(after_help = "Example:\n  millpond evaluate quality flight-delay --bucket month\n  millpond evaluate drift flight-delay\n  millpond evaluate alerts\n  millpond evaluate label flight-delay 20130401-UA-1545-EWR true")]
+    #[command(
+        after_help = "Example:\n  millpond evaluate quality flight-delay --bucket month\n  millpond evaluate drift flight-delay\n  millpond evaluate alerts\n  millpond evaluate label flight-delay 20130401-UA-1545-EWR true"
+    )]
     Evaluate {
         #[command(subcommand)]
         what: commands::Evaluate,
     },
     /// List review tasks and answer them.
-    #[command(after_help = "Example:\n  millpond review list flight-delay\n  millpond review answer TASK true --reviewer ada")]
+    #[command(
+        after_help = "Example:\n  millpond review list flight-delay\n  millpond review answer TASK true --reviewer ada"
+    )]
     Review {
         #[command(subcommand)]
         what: commands::Review,
     },
     /// List and show pipeline runs, and the journal.
-    #[command(after_help = "Example:\n  millpond pipelines list\n  millpond pipelines show RUN\n  millpond pipelines events")]
+    #[command(
+        after_help = "Example:\n  millpond pipelines list\n  millpond pipelines show RUN\n  millpond pipelines events"
+    )]
     Pipelines {
         #[command(subcommand)]
         what: commands::Pipelines,
@@ -100,7 +117,9 @@ enum Command {
     #[command(after_help = "Example:\n  millpond demo flights\n  millpond demo sensors --folder examples/sensors")]
     Demo(demo::Demo),
     /// Show the configuration and where each value comes from.
-    #[command(after_help = "Example:\n  millpond config show\n  MILLPOND_SERVER_LISTEN=127.0.0.1:9000 millpond config show --json")]
+    #[command(
+        after_help = "Example:\n  millpond config show\n  MILLPOND_SERVER_LISTEN=127.0.0.1:9000 millpond config show --json"
+    )]
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
@@ -171,9 +190,17 @@ impl Settings {
     }
 }
 
+/// The whole command line. A command's examples stand under each of its subcommands too.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| match command.get_after_help().cloned() {
+        Some(examples) => command.mut_subcommands(|inner| inner.after_help(examples.clone())),
+        None => command,
+    })
+}
+
 /// Parses the command line and does what it says.
 pub fn run() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     let global = &cli.global;
     match cli.command {
         Command::Up(up) => {
@@ -197,13 +224,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Predict(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,
         Command::Review { what } => what.run(global)?,
-        Command::Pipelines { what } => what.run(global)?,
+        Command::Pipelines { what } => return what.run(global),
         Command::Demo(demo) => demo.run(global)?,
         Command::Config { what: ConfigCommand::Show(settings) } => output::config(&settings.load()?, global.json)?,
         Command::Config { what: ConfigCommand::Reference } => print!("{}", runtime::Config::reference_markdown()),
         Command::Openapi => println!("{}", crate::http::openapi().to_pretty_json()?),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "millpond", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut command(), "millpond", &mut std::io::stdout());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -4,10 +4,11 @@ use runtime::config::Loaded;
 use serde_json::Value;
 
 use super::table::Table;
+use crate::http::problem::chain;
 
 /// One line on standard error, causes after colons.
 pub fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", chain(error.as_ref()));
 }
 
 /// Prints JSON for machines, or what `text` makes of it for people.

@@ -35,7 +35,7 @@ impl Evaluator for Door {
     async fn post_labels(&self, request: Request<PostLabelsRequest>) -> Result<Response<PostLabelsResponse>, Status> {
         let request = request.into_inner();
         let endpoint: EndpointName = read("endpoint", &request.endpoint)?;
-        let now = self.app.clock.now();
+        let now = self.app.event_now(&endpoint).await;
         let labels = request
             .labels
             .into_iter()

@@ -13,11 +13,8 @@ use super::{Door, read, refuse};
 use crate::rows::{self, Rows, Spine};
 
 fn report(report: IngestReport) -> IngestResponse {
-    let error = |e: feature_store::RowError| RowError {
-        line: e.line,
-        column: e.column.unwrap_or_default(),
-        reason: e.reason,
-    };
+    let error =
+        |e: feature_store::RowError| RowError { line: e.line, column: e.column.unwrap_or_default(), reason: e.reason };
     IngestResponse {
         accepted: report.accepted,
         duplicates: report.duplicates,
@@ -74,10 +71,7 @@ impl FeatureStore for Door {
         Ok(Response::new(total))
     }
 
-    async fn get_online_features(
-        &self,
-        request: Request<FeatureRequest>,
-    ) -> Result<Response<FeatureResponse>, Status> {
+    async fn get_online_features(&self, request: Request<FeatureRequest>) -> Result<Response<FeatureResponse>, Status> {
         let (service, spine) = self.spine(request.into_inner())?;
         let found = self.app.features.online(&service, &spine.keys, &spine.at).await.map_err(refuse)?;
         Ok(respond(&spine, &found))

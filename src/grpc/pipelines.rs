@@ -71,16 +71,14 @@ impl Pipelines for Door {
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
         let request = request.into_inner();
-        let filter =
-            RunFilter { pipeline: read_opt("pipeline", &request.pipeline)?, limit: limit(request.limit, 100) };
+        let filter = RunFilter { pipeline: read_opt("pipeline", &request.pipeline)?, limit: limit(request.limit, 100) };
         let runs = self.app.conductor.runs(&filter).await.map_err(refuse)?;
         Ok(Response::new(ListRunsResponse { runs: runs.iter().map(run).collect::<Result<_, _>>()? }))
     }
 
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let request = request.into_inner();
-        let events =
-            self.app.meta.journal().read(request.after, limit(request.limit, 100)).await.map_err(refuse)?;
+        let events = self.app.meta.journal().read(request.after, limit(request.limit, 100)).await.map_err(refuse)?;
         Ok(Response::new(ListEventsResponse { events: events.into_iter().map(event).collect() }))
     }
 

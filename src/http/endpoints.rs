@@ -141,13 +141,12 @@ async fn predictions(
     Path(endpoint): Path<EndpointName>,
     Query(query): Query<Between>,
 ) -> Result<Json<Vec<LoggedPrediction>>, Problem> {
-    let filter =
-        PredictionFilter {
-            from: query.from,
-            to: query.to,
-            limit: query.limit.unwrap_or(100).clamp(1, 10_000),
-            newest: true,
-        };
+    let filter = PredictionFilter {
+        from: query.from,
+        to: query.to,
+        limit: query.limit.unwrap_or(100).clamp(1, 10_000),
+        newest: true,
+    };
     Ok(Json(app.evaluator.predictions(&endpoint, filter).await?))
 }
 
@@ -161,7 +160,7 @@ struct PostedLabel {
     /// The values of the endpoint's label key, joined by `|`.
     key: Option<String>,
     value: bool,
-    /// When it became known; now when left out.
+    /// When it became known; the event time the endpoint has reached when left out.
     #[schema(value_type = Option<String>, format = DateTime)]
     known_at: Option<Timestamp>,
 }
@@ -185,7 +184,7 @@ async fn labels(
     Path(endpoint): Path<EndpointName>,
     Body(posted): Body<PostLabels>,
 ) -> Result<Json<LabelReport>, Problem> {
-    let now = app.clock.now();
+    let now = app.event_now(&endpoint).await;
     let labels = posted
         .labels
         .into_iter()

@@ -133,4 +133,3 @@ async fn historical(State(app): State<App>, Body(request): Body<FeatureRequest>)
     let answer = app.features.historical(&request.service, &spine.keys, &spine.at).await?;
     Ok(Json(FeatureRows::new(&spine, &answer)))
 }
-

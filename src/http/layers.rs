@@ -1,10 +1,10 @@
-//! What every request passes: a request id, a span, RED metrics, and a deadline.
+//! What every request passes: a request id, a span, RED metrics, a deadline; and the headers of every answer.
 
 use std::time::{Duration, Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -14,6 +14,18 @@ use tracing::Instrument as _;
 
 use super::problem::Problem;
 use crate::app::App;
+
+/// What a browser may do with an answer: show it, with what this very server gives, framed by nobody.
+const SAFETY: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+        ),
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -53,6 +65,11 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
     });
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    if !grpc {
+        for (name, value) in SAFETY {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

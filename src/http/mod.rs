@@ -11,8 +11,8 @@ pub mod problem;
 mod registry;
 mod review;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware};
-use utoipa::OpenApi;
+use axum::{Extension, Router, middleware};
+use utoipa::{OpenApi, openapi::RefOr};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
@@ -52,7 +52,25 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The OpenAPI 3.1 document of every route.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().split_for_parts().1
+    described().1
+}
+
+/// Every route, and the document that describes them.
+fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
+    let (router, mut document) = routes().split_for_parts();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        let responses = operations.into_iter().flatten().flat_map(|operation| &mut operation.responses.responses);
+        for response in responses.filter(|(status, _)| !status.starts_with('2')).map(|(_, response)| response) {
+            // The attributes on the routes say `body = Problem`, which stands for plain JSON.
+            if let RefOr::T(response) = response
+                && let Some(problem) = response.content.shift_remove("application/json")
+            {
+                response.content.insert(problem::CONTENT_TYPE.to_owned(), problem);
+            }
+        }
+    }
+    (router, document)
 }
 
 /// Limits that every request meets at the door.
@@ -64,12 +82,12 @@ pub struct DoorLimits {
 
 /// REST, pages and (merged) gRPC on one router.
 pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
-    let (rest, document) = routes().split_for_parts();
+    let (rest, document) = described();
     let rest = rest
         .merge(pages::routes(document))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(limits.max_body_bytes))
+        .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
         .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));
     rest.with_state(app.clone()).merge(grpc).layer(middleware::from_fn_with_state(app, layers::observe))
 }

@@ -10,10 +10,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 
-const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
-
 pub fn routes(document: utoipa::openapi::OpenApi) -> Router<App> {
-    let docs = SwaggerUi::new("/docs").url("/openapi.json", document).config(Config::default().try_it_out_enabled(true));
+    let docs =
+        SwaggerUi::new("/docs").url("/openapi.json", document).config(Config::default().try_it_out_enabled(true));
     Router::new()
         .route("/", get(console))
         .route("/console.css", get(style))
@@ -22,7 +21,7 @@ pub fn routes(document: utoipa::openapi::OpenApi) -> Router<App> {
 }
 
 async fn console() -> impl IntoResponse {
-    ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(include_str!("../../console/index.html")))
+    Html(include_str!("../../console/index.html"))
 }
 
 async fn style() -> impl IntoResponse {

@@ -4,15 +4,20 @@ use axum::{
     Json,
     extract::{
         FromRequest, FromRequestParts, Request,
-        rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection},
+        rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::{Coded, ErrorCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use serde::{Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
+
+/// Type of the body of every failed call.
+pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What every failed call answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,16 +55,19 @@ impl<E: Coded> From<E> for Problem {
     }
 }
 
-/// An error and what lies under it, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and what lies under it on one line; a cause that is part of the message already is not said twice.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         next = cause.source();
     }
-    text
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 impl IntoResponse for Problem {
@@ -67,7 +75,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(&self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if self.status == 429 || self.status == 503 {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -92,25 +100,51 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// The largest body that is taken, in bytes; a layer puts it on every request.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+/// How much of a body beyond the limit is read and thrown away. A client that writes before it reads would otherwise
+/// see a broken connection instead of the answer.
+const DRAINED_BYTES_MAX: usize = 256 << 20;
+
 /// The body as bytes, within the limit.
 pub struct Raw(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection: BytesRejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::new(
-                    ErrorCode::TooLarge,
-                    "the body is larger than the limit",
-                    "send fewer rows in each request, or raise server.max_body_bytes",
-                )
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
+        let asks_first = request.headers().contains_key(header::EXPECT);
+        let mut body = request.into_body();
+        if asks_first && body.size_hint().lower() > limit as u64 {
+            return Err(too_large(limit));
+        }
+        let (mut bytes, mut seen) = (BytesMut::new(), 0_usize);
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|e| Problem::invalid(format!("the body broke off: {e}"), "send the whole body"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            seen = seen.saturating_add(data.len());
+            if seen <= limit {
+                bytes.extend_from_slice(&data);
+            } else if seen - limit > DRAINED_BYTES_MAX {
+                break;
             } else {
-                Problem::invalid(rejection.body_text(), "send the whole body")
+                bytes = BytesMut::new();
             }
-        })
+        }
+        if seen > limit { Err(too_large(limit)) } else { Ok(Self(bytes.freeze())) }
     }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        ErrorCode::TooLarge,
+        format!("the body is larger than the limit of {limit} bytes"),
+        "send fewer rows in each request, or raise server.max_body_bytes",
+    )
 }
 
 /// Query parameters.

@@ -239,14 +239,8 @@ async fn register_version(
             Err(e) => Err(Problem::invalid(format!("files.{path} is not base64: {e}"), "encode the bytes as base64")),
         })
         .collect::<Result<ModelFiles, _>>()?;
-    let version = NewVersion {
-        model,
-        run: new.run,
-        files,
-        signature: new.signature,
-        metrics: new.metrics,
-        tags: new.tags,
-    };
+    let version =
+        NewVersion { model, run: new.run, files, signature: new.signature, metrics: new.metrics, tags: new.tags };
     Ok((StatusCode::CREATED, Json(app.registry.register(version).await?)))
 }
 
@@ -274,7 +268,11 @@ async fn get_file(
     let found = app.registry.version(&ModelRef { model, version }).await?;
     let Some(digest) = found.files.get(&file) else {
         let names = found.files.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        return Err(Problem::new(ErrorCode::NotFound, format!("the version has no file `{file}`"), format!("it has {names}")));
+        return Err(Problem::new(
+            ErrorCode::NotFound,
+            format!("the version has no file `{file}`"),
+            format!("it has {names}"),
+        ));
     };
     let bytes = app.registry.get_blob(digest).await?;
     let headers = [

@@ -33,11 +33,8 @@ struct AlertsQuery {
 #[utoipa::path(get, path = "/api/v1/alerts", operation_id = "listAlerts", tag = "evaluator", params(AlertsQuery),
     responses((status = 200, description = "Alerts with their evidence", body = Vec<Object>), (status = "4XX", description = "Wrong request", body = Problem)))]
 async fn alerts(State(app): State<App>, Query(query): Query<AlertsQuery>) -> Result<Json<Vec<Alert>>, Problem> {
-    let filter = AlertFilter {
-        endpoint: query.endpoint,
-        state: query.state,
-        limit: query.limit.unwrap_or(100).clamp(1, 1_000),
-    };
+    let filter =
+        AlertFilter { endpoint: query.endpoint, state: query.state, limit: query.limit.unwrap_or(100).clamp(1, 1_000) };
     Ok(Json(app.evaluator.alerts(filter).await?))
 }
 

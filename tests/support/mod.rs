@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::{Agent, http::Request};
 
+pub mod sensors;
+pub mod shop;
+
 /// The binary under test.
 pub const MILLPOND: &str = env!("CARGO_BIN_EXE_millpond");
 
@@ -92,10 +95,37 @@ impl Server {
         self.child.wait().expect("it ends");
     }
 
-    /// SIGTERM; the exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    /// SIGKILL while others still talk to it.
+    pub fn kill_now(&self) {
+        let sent = Command::new("kill").args(["-9", &self.child.id().to_string()]).status().expect("kill exists");
+        assert!(sent.success());
+    }
+
+    /// Ends the server and removes its data once this test program ends, however it ends: for servers in statics,
+    /// which are never dropped.
+    pub fn leash(&self, data: TempDir) {
+        // The pipe closes with the program.
+        let script = "cat >/dev/null; kill -9 \"$1\"; rm -rf \"$2\"";
+        let leash = Command::new("sh")
+            .args(["-c", script, "leash", &self.child.id().to_string()])
+            .arg(data.keep())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh exists");
+        std::mem::forget(leash);
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn terminate(&self) {
         let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill exists");
         assert!(sent.success());
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.terminate();
         self.child.wait().expect("it ends").code()
     }
 

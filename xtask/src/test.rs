@@ -56,7 +56,11 @@ impl Total {
             if let Some(rest) = line.strip_prefix("test result: ") {
                 let count = |what: &str| {
                     let words: Vec<&str> = rest.split_whitespace().collect();
-                    words.windows(2).find(|w| w[1].starts_with(what)).and_then(|w| w[0].parse::<u64>().ok()).unwrap_or(0)
+                    words
+                        .windows(2)
+                        .find(|w| w[1].starts_with(what))
+                        .and_then(|w| w[0].parse::<u64>().ok())
+                        .unwrap_or(0)
                 };
                 self.passed += count("passed");
                 self.failed += count("failed");

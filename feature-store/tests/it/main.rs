@@ -7,5 +7,4 @@ mod ingestion;
 mod join;
 mod leakage;
 mod naive;
-mod speed;
 mod world;

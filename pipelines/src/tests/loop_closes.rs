@@ -7,7 +7,7 @@ use domain::{
 use serving::Target;
 
 use super::world::{DEFINITIONS, World, endpoint};
-use crate::{CHAMPION, Deployment};
+use crate::{CHAMPION, CauseKind, Deployment};
 
 const BEST: f64 = 1.0;
 const MILD: f64 = 0.2;
@@ -190,4 +190,33 @@ async fn the_best_of_several_candidates_goes_on_and_all_are_registered() {
     assert_eq!(estimators, [(1, "plain"), (2, "deep")]);
     let history = world.rooms.registry.metric_history(&versions[0].run, "valid_auc").await.unwrap();
     assert_eq!(history.len(), 1, "every epoch is logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_world_that_turns_over_is_noticed_learned_and_served_without_a_hand() {
+    let definitions = DEFINITIONS
+        .replace("min_labels: 1000000", "min_labels: 100")
+        .replace("cool_down: 5d", "cool_down: 2d")
+        .replace("  holdout: 36h", "  window: 4d\n  holdout: 36h");
+    let mut world = World::with(&definitions, &[BEST, -BEST]).await;
+    world.retrain().await;
+    for _ in 0..3 {
+        world.live(false).await;
+    }
+    assert_eq!(world.runs().await.len(), 1, "nothing happens while all is well");
+    let mut days = 0;
+    while targets(&world).await != [(2, 100)] {
+        world.live(true).await;
+        days += 1;
+        assert!(days < 10, "{:?}", world.runs().await.first().map(|run| (run.state, &run.decision)));
+    }
+    let run = &world.runs().await[0];
+    assert_eq!(run.cause.kind, CauseKind::Alert);
+    assert_eq!(run.state, PipelineRunState::Promoted);
+    let story = world.conductor.story(run.story).await.unwrap();
+    assert_eq!(story[0].kind, EventKind::AlertRaised);
+    let registered = story.iter().find(|event| event.body["step"] == "register").unwrap();
+    assert_eq!(registered.body["result"]["challenger"], 2);
+    let last: Vec<_> = story[story.len() - 3..].iter().map(|event| event.kind).collect();
+    assert_eq!(last, [EventKind::AliasMoved, EventKind::RolloutPromoted, EventKind::PipelineFinished]);
 }

@@ -21,7 +21,7 @@ async fn a_deployment_that_cannot_work_changes_nothing() {
         (state(&[(2, 90)], &[], 1.0), InvalidArgument, "add up to 90, not to 100"),
         (state(&[(2, 50), (3, 60)], &[], 1.0), InvalidArgument, "add up to 110, not to 100"),
         (state(&[], &[], 1.0), InvalidArgument, "add up to 0"),
-        (state(&[(2, 100)], &[2], 1.0), InvalidArgument, "version 2 stands twice"),
+        (state(&[(2, 100)], &[2, 2], 1.0), InvalidArgument, "version 2 stands twice"),
         (state(&[(2, 100)], &[], 1.5), InvalidArgument, "`sample` is 1.5"),
         (state(&[(2, 50), (100, 50)], &[], 1.0), NotFound, "delay/100 does not exist"),
         (state(&[(2, 100)], &[101], 1.0), NotFound, "delay/101 does not exist"),

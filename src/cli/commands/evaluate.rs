@@ -56,28 +56,52 @@ impl Evaluate {
                 let slice = slice.as_ref().map_or_else(String::new, |s| format!("&slice={}", encode(s)));
                 let path = format!("{}/quality?bucket={}{slice}", base(endpoint), encode(bucket));
                 output::show(global.json, &client.get(&path)?, |all| {
-                    output::rows(all, &[
-                        ("from", "bucket_start"), ("version", "version"), ("slice", "slice"),
-                        ("predictions", "predictions"), ("labelled", "labelled"), ("auc", "auc"),
-                        ("log_loss", "log_loss"), ("brier", "brier"), ("mean score", "mean_score"), ("rate", "rate"),
-                    ])
+                    output::rows(
+                        all,
+                        &[
+                            ("from", "bucket_start"),
+                            ("version", "version"),
+                            ("slice", "slice"),
+                            ("predictions", "predictions"),
+                            ("labelled", "labelled"),
+                            ("auc", "auc"),
+                            ("log_loss", "log_loss"),
+                            ("brier", "brier"),
+                            ("mean score", "mean_score"),
+                            ("rate", "rate"),
+                        ],
+                    )
                 });
             }
             Self::Drift { endpoint } => {
                 output::show(global.json, &client.get(&format!("{}/reports", base(endpoint)))?, |all| {
-                    output::rows(all, &[
-                        ("window from", "window_start"), ("to", "window_end"), ("champion", "champion"),
-                        ("weighted psi", "weighted_psi"), ("fired", "fired"),
-                    ])
+                    output::rows(
+                        all,
+                        &[
+                            ("window from", "window_start"),
+                            ("to", "window_end"),
+                            ("champion", "champion"),
+                            ("weighted psi", "weighted_psi"),
+                            ("fired", "fired"),
+                        ],
+                    )
                 });
             }
             Self::Alerts { endpoint } => {
                 let query = endpoint.as_ref().map_or_else(String::new, |e| format!("?endpoint={}", encode(e)));
                 output::show(global.json, &client.get(&format!("/api/v1/alerts{query}"))?, |all| {
-                    output::rows(all, &[
-                        ("alert", "id"), ("endpoint", "endpoint"), ("rule", "rule"), ("state", "state"),
-                        ("raised", "raised_at"), ("value", "evidence.value"), ("limit", "evidence.limit"),
-                    ])
+                    output::rows(
+                        all,
+                        &[
+                            ("alert", "id"),
+                            ("endpoint", "endpoint"),
+                            ("rule", "rule"),
+                            ("state", "state"),
+                            ("raised", "raised_at"),
+                            ("value", "value"),
+                            ("limit", "limit"),
+                        ],
+                    )
                 });
             }
             Self::Label { endpoint, key, value, known_at } => {
@@ -93,9 +117,10 @@ impl Evaluate {
             Self::Predictions { endpoint, limit } => {
                 let path = format!("{}/predictions?limit={limit}", base(endpoint));
                 output::show(global.json, &client.get(&path)?, |all| {
-                    output::rows(all, &[
-                        ("prediction", "id"), ("key", "label_key"), ("event time", "event_time"), ("label", "label"),
-                    ])
+                    output::rows(
+                        all,
+                        &[("prediction", "id"), ("key", "label_key"), ("event time", "event_time"), ("label", "label")],
+                    )
                 });
             }
         }
@@ -125,9 +150,10 @@ impl Review {
             Self::List { endpoint } => {
                 let path = format!("/api/v1/endpoints/{}/review", encode(endpoint));
                 output::show(global.json, &client.get(&path)?, |all| {
-                    output::rows(all, &[
-                        ("task", "id"), ("key", "label_key"), ("event time", "event_time"), ("why", "why"),
-                    ])
+                    output::rows(
+                        all,
+                        &[("task", "id"), ("key", "label_key"), ("event time", "event_time"), ("why", "why")],
+                    )
                 });
             }
             Self::Answer { task, value, reviewer } => {

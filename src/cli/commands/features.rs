@@ -63,7 +63,10 @@ impl Apply {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
         let answer = apply(&Client::new(&global.url), &self.paths, self.dry_run)?;
         output::show(global.json, &answer, |answer| {
-            output::rows(&answer["changes"], &[("kind", "kind"), ("name", "name"), ("action", "action"), ("detail", "detail")])
+            output::rows(
+                &answer["changes"],
+                &[("kind", "kind"), ("name", "name"), ("action", "action"), ("detail", "detail")],
+            )
         });
         Ok(())
     }
@@ -111,10 +114,16 @@ impl Ingest {
         bar.finish_and_clear();
         let reports = Value::Array(reports);
         output::show(global.json, &reports, |reports| {
-            let mut text = output::rows(reports, &[
-                ("file", "file"), ("accepted", "accepted"), ("duplicates", "duplicates"),
-                ("corrections", "corrections"), ("quarantined", "quarantined"),
-            ]);
+            let mut text = output::rows(
+                reports,
+                &[
+                    ("file", "file"),
+                    ("accepted", "accepted"),
+                    ("duplicates", "duplicates"),
+                    ("corrections", "corrections"),
+                    ("quarantined", "quarantined"),
+                ],
+            );
             for report in reports.as_array().into_iter().flatten() {
                 for error in report["first_errors"].as_array().into_iter().flatten() {
                     text.push_str(&format!(

@@ -43,11 +43,17 @@ impl Models {
             Self::Show { model } => {
                 let answer = client.get(&format!("/api/v1/models/{}/versions", encode(model)))?;
                 output::show(global.json, &answer, |all| {
-                    output::rows(all, &[
-                        ("version", "version"), ("run", "run"), ("auc", "metrics.holdout_auc"),
-                        ("log_loss", "metrics.holdout_log_loss"), ("parity", "metrics.parity_max_abs_diff"),
-                        ("created", "created_at"),
-                    ])
+                    output::rows(
+                        all,
+                        &[
+                            ("version", "version"),
+                            ("run", "run"),
+                            ("auc", "metrics.holdout_auc"),
+                            ("log_loss", "metrics.holdout_log_loss"),
+                            ("parity", "metrics.parity_max_abs_diff"),
+                            ("created", "created_at"),
+                        ],
+                    )
                 });
             }
             Self::Lineage { model, version } => {
@@ -64,10 +70,17 @@ impl Models {
             Self::Runs { experiment } => {
                 let query = experiment.as_ref().map_or_else(String::new, |e| format!("?experiment={}", encode(e)));
                 output::show(global.json, &client.get(&format!("/api/v1/runs{query}"))?, |all| {
-                    output::rows(all, &[
-                        ("run", "id"), ("experiment", "experiment"), ("name", "name"), ("state", "state"),
-                        ("log_loss", "metrics.holdout_log_loss"), ("started", "started_at"),
-                    ])
+                    output::rows(
+                        all,
+                        &[
+                            ("run", "id"),
+                            ("experiment", "experiment"),
+                            ("name", "name"),
+                            ("state", "state"),
+                            ("log_loss", "metrics.holdout_log_loss"),
+                            ("started", "started_at"),
+                        ],
+                    )
                 });
             }
         }

@@ -68,8 +68,10 @@ impl Train {
 
 /// A run as a few lines of text.
 fn story(run: &Value) -> String {
-    let steps =
-        output::rows(&run["steps"], &[("step", "name"), ("state", "state"), ("started", "started"), ("finished", "finished"), ("error", "error")]);
+    let steps = output::rows(
+        &run["steps"],
+        &[("step", "name"), ("state", "state"), ("started", "started"), ("finished", "finished"), ("error", "error")],
+    );
     format!(
         "{steps}\nrun {} is {}: {}\n",
         output::cell(&run["id"]),
@@ -94,30 +96,42 @@ pub enum Pipelines {
 }
 
 impl Pipelines {
-    pub fn run(&self, global: &Global) -> anyhow::Result<()> {
+    pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
         let client = Client::new(&global.url);
         match self {
             Self::List => output::show(global.json, &client.get("/api/v1/pipeline-runs")?, |all| {
-                output::rows(all, &[
-                    ("run", "id"), ("pipeline", "pipeline"), ("state", "state"), ("cutoff", "cutoff"),
-                    ("challenger", "challenger"), ("decision", "decision.reason"),
-                ])
+                output::rows(
+                    all,
+                    &[
+                        ("run", "id"),
+                        ("pipeline", "pipeline"),
+                        ("state", "state"),
+                        ("cutoff", "cutoff"),
+                        ("challenger", "challenger"),
+                        ("decision", "decision.reason"),
+                    ],
+                )
             }),
             Self::Show { run } => {
                 output::show(global.json, &client.get(&format!("/api/v1/pipeline-runs/{}", encode(run)))?, story);
             }
-            Self::Run(train) => {
-                train.run(global)?;
-            }
+            Self::Run(train) => return train.run(global),
             Self::Events { after } => {
                 output::show(global.json, &client.get(&format!("/api/v1/events?after={after}"))?, |all| {
-                    output::rows(all, &[
-                        ("seq", "seq"), ("at", "at"), ("kind", "kind"), ("subject", "subject"), ("actor", "actor"),
-                        ("cause", "cause"),
-                    ])
+                    output::rows(
+                        all,
+                        &[
+                            ("seq", "seq"),
+                            ("at", "at"),
+                            ("kind", "kind"),
+                            ("subject", "subject"),
+                            ("actor", "actor"),
+                            ("cause", "cause"),
+                        ],
+                    )
                 });
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }

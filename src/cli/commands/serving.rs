@@ -83,10 +83,16 @@ impl Predict {
         let path = format!("/api/v1/endpoints/{}/predict", encode(&self.endpoint));
         let answer = Client::new(&global.url).post(&path, &body)?;
         output::show(global.json, &answer, |answer| {
-            output::rows(&answer["predictions"], &[
-                ("prediction", "id"), ("version", "version"), ("score", "score"), ("positive", "positive"),
-                ("event time", "event_timestamp"),
-            ])
+            output::rows(
+                &answer["predictions"],
+                &[
+                    ("prediction", "id"),
+                    ("version", "version"),
+                    ("score", "score"),
+                    ("positive", "positive"),
+                    ("event time", "event_timestamp"),
+                ],
+            )
         });
         Ok(())
     }

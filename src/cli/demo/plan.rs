@@ -14,6 +14,7 @@ pub struct Plan {
     pub pipeline: String,
     /// What lies before is history: it is ingested at once and the first model is trained on it.
     pub start: Timestamp,
+    /// Exclusive.
     pub end: Timestamp,
     /// Event time played in one go: rows, questions and labels of `(t, t + step]`.
     pub step: Span,
@@ -63,10 +64,17 @@ impl Plan {
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE);
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("`{}` holds no example: could not read {FILE}; run this from the repository's root", folder.display())
+            format!(
+                "`{}` holds no example: could not read {FILE}; run this from the repository's root",
+                folder.display()
+            )
         })?;
         let plan: Self = serde_yaml_ng::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
-        anyhow::ensure!(plan.step > Span::ZERO && plan.batch > 0, "`{}`: step and batch must be above zero", path.display());
+        anyhow::ensure!(
+            plan.step > Span::ZERO && plan.batch > 0,
+            "`{}`: step and batch must be above zero",
+            path.display()
+        );
         Ok(plan)
     }
 }

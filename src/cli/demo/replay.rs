@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use domain::Timestamp;
+use domain::{Span, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
@@ -66,7 +66,8 @@ impl<'a> Replay<'a> {
         for (source, rows) in &mut self.streams {
             lines.push((source.clone(), ingest(self.client, source, rows.take_until(start))?));
         }
-        lines.push((self.label_source.clone(), ingest(self.client, &self.label_source, self.labels.take_until(start))?));
+        lines
+            .push((self.label_source.clone(), ingest(self.client, &self.label_source, self.labels.take_until(start))?));
         self.questions.take_until(start);
         Ok(lines)
     }
@@ -80,14 +81,16 @@ impl<'a> Replay<'a> {
         let mut now = plan.start;
         let mut settled = plan.start;
         let mut month = String::new();
-        while now < plan.end {
-            now = now + plan.step;
+        let last = plan.end - Span::from_micros(1);
+        while now < last {
+            // The end is exclusive: an instant on it belongs to the bucket after.
+            now = (now + plan.step).min(last);
             for (source, rows) in &mut self.streams {
                 ingest(self.client, source, rows.take_until(now))?;
             }
             self.ask(plan, now, &mut tally)?;
             self.tell(plan, now)?;
-            if now - settled >= plan.settle || now >= plan.end {
+            if now - settled >= plan.settle || now >= last {
                 self.settle(plan)?;
                 settled = now;
             }

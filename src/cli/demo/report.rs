@@ -66,13 +66,16 @@ pub fn bucket(length: &str, at: Timestamp) -> String {
 pub fn candidates(client: &Client, plan: &Plan, say: &dyn Fn(&str)) -> anyhow::Result<()> {
     let model = endpoint_model(client, plan)?;
     let versions = client.get(&format!("/api/v1/models/{}/versions", encode(&model)))?;
-    let text = output::rows(&versions, &[
-        ("version", "version"),
-        ("estimator", "tags.estimator"),
-        ("holdout auc", "metrics.holdout_auc"),
-        ("log loss", "metrics.holdout_log_loss"),
-        ("candle vs onnx", "metrics.parity_max_abs_diff"),
-    ]);
+    let text = output::rows(
+        &versions,
+        &[
+            ("version", "version"),
+            ("estimator", "tags.estimator"),
+            ("holdout auc", "metrics.holdout_auc"),
+            ("log loss", "metrics.holdout_log_loss"),
+            ("candle vs onnx", "metrics.parity_max_abs_diff"),
+        ],
+    );
     text.lines().for_each(|line| say(&format!("   {line}")));
     Ok(())
 }
@@ -129,7 +132,7 @@ impl Report {
                 .actions
                 .push(format!("retrained{version}: {outcome}"));
             if run["state"] == "promoted" && promoted_at.is_none() {
-                promoted_at = at(&run["rollout"]["since"]).or(Some(cutoff));
+                promoted_at = at(&run["ended"]).or(Some(cutoff));
             }
         }
         let since = match promoted_at {
@@ -216,8 +219,19 @@ fn number(x: Option<f64>) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(&[
-            &self.bucket, "served", "rate", "AUC", "log loss", "Brier", "first AUC", "log loss", "Brier", "drift",
-            "windows fired", "versions", "what the platform did",
+            &self.bucket,
+            "served",
+            "rate",
+            "AUC",
+            "log loss",
+            "Brier",
+            "first AUC",
+            "log loss",
+            "Brier",
+            "drift",
+            "windows fired",
+            "versions",
+            "what the platform did",
         ]);
         for (name, line) in &self.lines {
             table.row([

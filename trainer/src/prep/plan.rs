@@ -31,7 +31,9 @@ impl Plan {
         let mut seen = BTreeSet::new();
         for spec in specs {
             check_numbers(spec)?;
-            if !seen.insert((&spec.column, prep_name(spec.prep), &spec.minus)) {
+            // A column may enter as several cycles, by period.
+            let period = spec.period.map(f64::to_bits);
+            if !seen.insert((&spec.column, prep_name(spec.prep), &spec.minus, period)) {
                 return Err(TrainerError::input(&spec.column, format!("`{}` stands twice", prep_name(spec.prep))));
             }
             for column in [Some(&spec.column), spec.minus.as_ref()].into_iter().flatten() {
