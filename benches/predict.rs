@@ -49,8 +49,9 @@ fn main() {
     );
     for connections in [1, 8] {
         let mut all = Times::default();
+        let url = &server.url;
         thread::scope(|scope| {
-            let clients: Vec<_> = (0..connections).map(|client| scope.spawn(|| ask(&server.url, client))).collect();
+            let clients: Vec<_> = (0..connections).map(|client| scope.spawn(move || ask(url, client))).collect();
             for client in clients {
                 let times = client.join().expect("a client ends");
                 all.constant.extend(times.constant);

@@ -107,6 +107,7 @@ impl App {
             threads: cores(config.training.threads),
             onnx_library: Some(onnx.path.clone()),
         });
+        crate::counts::follow(&house, meta.journal(), metrics.clone());
         let conductor = Conductor::open(Rooms {
             meta: meta.clone(),
             registry: registry.clone(),

@@ -2,6 +2,7 @@
 
 mod app;
 mod cli;
+mod counts;
 mod grpc;
 mod http;
 mod rows;

@@ -36,7 +36,9 @@ impl Door {
     async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestResponse, Status> {
         let source: SourceName = read("source", &request.source)?;
         let rows: Rows = request.rows.into_iter().map(from_struct).collect();
-        self.app.features.ingest_rows(&source, rows).await.map(report).map_err(refuse)
+        let taken = self.app.features.ingest_rows(&source, rows).await.map_err(refuse)?;
+        crate::counts::ingested(&self.app.metrics, &source, &taken);
+        Ok(report(taken))
     }
 
     fn spine(&self, request: FeatureRequest) -> Result<(ServiceName, Spine), Status> {

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::{Body, Path, Problem, Query, Raw};
-use crate::{app::App, rows};
+use crate::{app::App, counts, rows};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -48,7 +48,9 @@ async fn ingest(
         "application/json" => {
             let rows: Vec<Map<String, Value>> = serde_json::from_slice(&body)
                 .map_err(|e| Problem::invalid(e.to_string(), "send an array of objects, one for each row"))?;
-            return Ok(Json(app.features.ingest_rows(&source, rows).await?));
+            let report = app.features.ingest_rows(&source, rows).await?;
+            counts::ingested(&app.metrics, &source, &report);
+            return Ok(Json(report));
         }
         other => {
             return Err(Problem {
@@ -60,7 +62,9 @@ async fn ingest(
             });
         }
     };
-    Ok(Json(app.features.ingest(&source, format, body).await?))
+    let report = app.features.ingest(&source, format, body).await?;
+    counts::ingested(&app.metrics, &source, &report);
+    Ok(Json(report))
 }
 
 #[derive(Deserialize, IntoParams)]

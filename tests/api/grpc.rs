@@ -213,7 +213,7 @@ fn the_evaluator_takes_labels_and_shows_what_it_knows() {
         let by_key = label(Labelled::Key("told-over-grpc".into()));
         assert_eq!(client.post_labels(by_key.clone()).await.expect("an answer").into_inner().joined, 1);
         assert_eq!(client.post_labels(by_key).await.expect("an answer").into_inner().already, 1);
-        let strange = "01890000-0000-7000-8000-000000000000";
+        let strange = "01890000000070008000000000000000";
         let by_id = label(Labelled::PredictionId(strange.into()));
         refused(client.post_labels(by_id).await, Code::NotFound, strange);
 

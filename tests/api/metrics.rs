@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use crate::{SERVER, instance, page, support::sensors::ENDPOINT};
+use crate::{
+    SERVER, instance, page,
+    support::{eventually, sensors::ENDPOINT},
+};
 
 /// Every sample of the exposition: name with labels -> value.
 fn samples(exposition: &str) -> BTreeMap<String, f64> {
@@ -49,10 +52,14 @@ fn metrics_count_requests_errors_and_durations_of_every_route_and_the_stages_of_
     at_least_one("millpond_http_requests_total{route=\"unmatched\",method=\"GET\",status=\"404\"}");
     assert!(!answer.text.contains("scanner"), "a scanner cannot make series");
     let version = SERVER.get(&format!("/api/v1/endpoints/{ENDPOINT}")).ok()["champion"].clone();
-    for stage in ["features", "queue", "infer"] {
+    // Features are looked up once for all versions that score a request.
+    for (version, stage) in [("all", "features"), (&*version.to_string(), "queue"), (&*version.to_string(), "infer")] {
         let labels = format!("endpoint=\"{ENDPOINT}\",version=\"{version}\",stage=\"{stage}\"");
         at_least_one(&format!("millpond_model_seconds_count{{{labels}}}"));
     }
     at_least_one(&format!("millpond_predictions_total{{endpoint=\"{ENDPOINT}\",version=\"{version}\"}}"));
     assert!(samples.keys().any(|series| series.starts_with("millpond_queue_depth{")), "queue depths");
+    at_least_one("millpond_ingested_rows_total{source=\"readings\",outcome=\"accepted\"}");
+    let promoted = format!("millpond_pipeline_runs_total{{pipeline=\"{ENDPOINT}\",outcome=\"promoted\"}} 1\n");
+    eventually("the first run is counted", || page("/metrics").text.contains(&promoted).then_some(()));
 }

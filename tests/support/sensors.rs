@@ -20,7 +20,7 @@ pub fn folder() -> PathBuf {
     root().join("examples/sensors")
 }
 
-/// An answer with its headers and its text as it came.
+/// An answer with its headers and its text; bytes that are no text (an icon's) are replaced.
 pub struct Page {
     pub status: u16,
     pub headers: HeaderMap,
@@ -53,7 +53,8 @@ impl Server {
         }
         let response = agent.run(request.body(()).expect("a request")).expect("the server answers");
         let (parts, body) = response.into_parts();
-        let text = body.into_with_config().limit(1 << 26).read_to_string().expect("text");
+        let bytes = body.into_with_config().limit(1 << 26).read_to_vec().expect("a body");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         Page { status: parts.status.as_u16(), headers: parts.headers, text }
     }
 

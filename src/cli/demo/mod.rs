@@ -50,8 +50,8 @@ impl Demo {
         };
 
         say(&format!("1. apply the definitions of {}", folder.display()));
-        let first = super::commands::apply(&client, &[folder.clone()], false)?;
-        let again = super::commands::apply(&client, &[folder.clone()], false)?;
+        let first = super::commands::apply(&client, std::slice::from_ref(&folder), false)?;
+        let again = super::commands::apply(&client, std::slice::from_ref(&folder), false)?;
         say(&format!("   {} definitions; applied again: {}", count(&first), actions(&again)));
 
         say("2. ingest the history");
