@@ -1,13 +1,6 @@
 //! Wiring: the rooms of one process, opened in order over one data directory.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use domain::{
@@ -19,7 +12,7 @@ use feature_store::FeatureStore;
 use pipelines::{Conductor, Rooms};
 use registry::Registry;
 use runtime::{
-    Clock, Cpu, House,
+    CancellationToken, Clock, Cpu, House,
     config::Config,
     metrics::{Metric, Metrics},
 };
@@ -41,7 +34,7 @@ pub struct App {
     pub clock: Clock,
     pub house: House,
     tables: Tables,
-    draining: Arc<AtomicBool>,
+    draining: CancellationToken,
 }
 
 /// The version of the code, as runs record it.
@@ -131,7 +124,7 @@ impl App {
             clock,
             house,
             tables,
-            draining: Arc::default(),
+            draining: CancellationToken::new(),
         })
     }
 
@@ -143,12 +136,18 @@ impl App {
 
     /// From now on `/readyz` says no; requests under way go on.
     pub fn begin_drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.cancel();
+    }
+
+    /// Cancelled when the drain begins.
+    #[must_use]
+    pub fn drain(&self) -> CancellationToken {
+        self.draining.clone()
     }
 
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.is_cancelled()
     }
 
     /// Stops tasks in order and flushes what is buffered. Returns the names of tasks that did not stop in time.

@@ -10,6 +10,7 @@ use axum::Router;
 use domain::{Coded, ErrorCode};
 use serde::Serialize;
 use tonic::{Code, Status};
+use tonic_health::ServingStatus;
 
 use crate::{app::App, http::DoorLimits};
 
@@ -24,7 +25,14 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let (_reporter, health) = tonic_health::server::health_reporter();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let draining = app.drain();
+    app.house.spawn("grpc health", |stop| async move {
+        tokio::select! {
+            () = draining.cancelled() => reporter.set_service_status("", ServingStatus::NotServing).await,
+            () = stop.cancelled() => {}
+        }
+    });
     let door = Door { app };
     let limit = limits.max_body_bytes;
     let mut routes = tonic::service::Routes::builder();
