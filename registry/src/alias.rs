@@ -3,7 +3,7 @@
 use domain::{Event, EventKind, ModelName, ModelRef, NewEvent, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::SqliteConnection;
+use storage::sql::Conn;
 
 use crate::{LATEST, Registry, RegistryError, check, row, version};
 
@@ -149,7 +149,7 @@ fn subject(model: &ModelName, alias: &str) -> String {
     format!("model/{model}/alias/{alias}")
 }
 
-async fn load(conn: &mut SqliteConnection, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
+async fn load(conn: &mut Conn, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
     let rows: Vec<(String, i64, i64, String, String)> = sqlx::query_as(
         "SELECT alias, version, moved_at, actor, reason FROM registry_aliases WHERE model = $1 ORDER BY alias",
     )

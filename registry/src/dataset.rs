@@ -6,7 +6,7 @@ use bytes::Bytes;
 use domain::{Digest, EventKind, NewEvent, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::SqliteConnection;
+use storage::sql::Conn;
 
 use crate::{Registry, RegistryError, row};
 
@@ -115,7 +115,7 @@ struct Row {
     recorded_at: i64,
 }
 
-async fn find(conn: &mut SqliteConnection, digest: &Digest) -> Result<Option<Dataset>, RegistryError> {
+async fn find(conn: &mut Conn, digest: &Digest) -> Result<Option<Dataset>, RegistryError> {
     let found: Option<Row> = sqlx::query_as(
         "SELECT row_count, spec, from_at, to_at, cutoff, sources, blobs, recorded_at
          FROM registry_datasets WHERE digest = $1",
@@ -138,7 +138,7 @@ async fn find(conn: &mut SqliteConnection, digest: &Digest) -> Result<Option<Dat
 }
 
 /// Fails unless the dataset is recorded.
-pub(crate) async fn require(conn: &mut SqliteConnection, digest: &Digest) -> Result<(), RegistryError> {
+pub(crate) async fn require(conn: &mut Conn, digest: &Digest) -> Result<(), RegistryError> {
     match find(conn, digest).await? {
         Some(_) => Ok(()),
         None => Err(RegistryError::NoSuchDataset(*digest)),

@@ -4,15 +4,19 @@
 //! Metric points are rows of a columnar table, files are blobs named by digest. What a call acknowledges is durable.
 
 mod alias;
+mod artifact;
 mod check;
 mod dataset;
 mod error;
+mod experiment;
 mod lineage;
 mod metric;
 mod number;
+mod query;
 mod row;
 mod run;
 mod schema;
+mod search;
 mod version;
 
 use std::sync::Arc;
@@ -30,7 +34,9 @@ pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use lineage::{Edge, Lineage, Node, NodeKind};
 pub use metric::MetricPoint;
+pub use query::Page;
 pub use run::{DatasetRef, NewRun, Run, RunFilter};
+pub use search::Search;
 pub use version::{Model, ModelVersion, NewVersion};
 
 /// The name that always means the newest version; no alias may be called so.

@@ -8,10 +8,9 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::SqliteConnection;
-use storage::Tx;
+use storage::{Tx, sql::Conn};
 
-use crate::{Registry, RegistryError, check, dataset, number, row};
+use crate::{Registry, RegistryError, check, dataset, experiment, number, row};
 
 /// The data a run reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,20 +89,17 @@ impl Registry {
         if let Some(dataset) = new.dataset {
             dataset::require(tx.conn(), &dataset.digest).await?;
         }
-        sqlx::query("INSERT INTO registry_experiments (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(&new.experiment)
-            .bind(now.micros())
-            .execute(tx.conn())
-            .await?;
+        let (experiment, location) = experiment::ensure(&mut tx, &new.experiment, now).await?;
         sqlx::query(
             "INSERT INTO registry_runs
-                 (id, experiment, name, state, dataset, code_version, environment, cause, started_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                 (id, experiment, name, user_id, state, artifact_uri, dataset, code_version, environment, cause, started_at)
+             VALUES ($1, $2, $3, '', $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(id.to_string())
-        .bind(&new.experiment)
+        .bind(experiment)
         .bind(&new.name)
         .bind(RunState::Running.as_str())
+        .bind(format!("{location}/{id}/artifacts"))
         .bind(new.dataset.map(|dataset| dataset.digest.to_string()))
         .bind(&new.code_version)
         .bind(row::to_json(&new.environment))
@@ -184,8 +180,9 @@ impl Registry {
     pub async fn run(&self, run: &RunId) -> Result<Run, RegistryError> {
         let mut tx = self.meta().reader().begin().await?;
         let found = sqlx::query_as::<_, Row>(
-            "SELECT id, experiment, name, state, dataset, code_version, environment, cause, started_at, ended_at
-             FROM registry_runs WHERE id = $1",
+            "SELECT r.id, e.name AS experiment, r.name, r.state, r.dataset, r.code_version, r.environment, r.cause,
+                 r.started_at, r.ended_at
+             FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment WHERE r.id = $1",
         )
         .bind(run.to_string())
         .fetch_optional(&mut *tx)
@@ -207,8 +204,10 @@ impl Registry {
         let mut tx = self.meta().reader().begin().await?;
         let experiment = filter.experiment.as_deref();
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, experiment, name, state, dataset, code_version, environment, cause, started_at, ended_at
-             FROM registry_runs WHERE $1 IS NULL OR experiment = $1 ORDER BY id DESC LIMIT $2",
+            "SELECT r.id, e.name AS experiment, r.name, r.state, r.dataset, r.code_version, r.environment, r.cause,
+                 r.started_at, r.ended_at
+             FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment
+             WHERE $1 IS NULL OR e.name = $1 ORDER BY r.id DESC LIMIT $2",
         )
         .bind(experiment)
         .bind(limit)
@@ -217,7 +216,8 @@ impl Registry {
         let mut runs: Vec<Run> = rows.into_iter().map(Row::read).collect::<Result<_, _>>()?;
         let params: Vec<(String, String, String)> = sqlx::query_as(
             "SELECT run, key, value FROM registry_params WHERE run IN (
-                 SELECT id FROM registry_runs WHERE $1 IS NULL OR experiment = $1 ORDER BY id DESC LIMIT $2)",
+                 SELECT r.id FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment
+                 WHERE $1 IS NULL OR e.name = $1 ORDER BY r.id DESC LIMIT $2)",
         )
         .bind(experiment)
         .bind(limit)
@@ -225,7 +225,8 @@ impl Registry {
         .await?;
         let tags: Vec<(String, String, String)> = sqlx::query_as(
             "SELECT run, key, value FROM registry_tags WHERE run IN (
-                 SELECT id FROM registry_runs WHERE $1 IS NULL OR experiment = $1 ORDER BY id DESC LIMIT $2)",
+                 SELECT r.id FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment
+                 WHERE $1 IS NULL OR e.name = $1 ORDER BY r.id DESC LIMIT $2)",
         )
         .bind(experiment)
         .bind(limit)
@@ -233,7 +234,8 @@ impl Registry {
         .await?;
         let metrics: Vec<(String, String, Option<f64>)> = sqlx::query_as(
             "SELECT run, key, value FROM registry_latest_metrics WHERE run IN (
-                 SELECT id FROM registry_runs WHERE $1 IS NULL OR experiment = $1 ORDER BY id DESC LIMIT $2)",
+                 SELECT r.id FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment
+                 WHERE $1 IS NULL OR e.name = $1 ORDER BY r.id DESC LIMIT $2)",
         )
         .bind(experiment)
         .bind(limit)
@@ -310,7 +312,7 @@ fn state(text: &str) -> Result<RunState, RegistryError> {
 }
 
 /// The state of a run that must exist.
-pub(crate) async fn require(conn: &mut SqliteConnection, run: &RunId) -> Result<RunState, RegistryError> {
+pub(crate) async fn require(conn: &mut Conn, run: &RunId) -> Result<RunState, RegistryError> {
     let found: Option<String> = sqlx::query_scalar("SELECT state FROM registry_runs WHERE id = $1")
         .bind(run.to_string())
         .fetch_optional(conn)
@@ -319,7 +321,7 @@ pub(crate) async fn require(conn: &mut SqliteConnection, run: &RunId) -> Result<
 }
 
 async fn add_params(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     run: &RunId,
     params: &BTreeMap<String, String>,
 ) -> Result<(), RegistryError> {
@@ -342,7 +344,7 @@ async fn add_params(
 }
 
 async fn add_tags(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     run: &RunId,
     tags: &BTreeMap<String, String>,
 ) -> Result<(), RegistryError> {

@@ -10,7 +10,7 @@ use domain::{
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::SqliteConnection;
+use storage::sql::Conn;
 
 use crate::{Registry, RegistryError, check, number, row, run};
 
@@ -88,8 +88,10 @@ impl Registry {
         let mut tx = self.begin().await?;
         run::require(tx.conn(), &new.run).await?;
         let number: i64 = sqlx::query_scalar(
-            "INSERT INTO registry_models AS known (name, last_version, created_at) VALUES ($1, 1, $2)
-             ON CONFLICT (name) DO UPDATE SET last_version = known.last_version + 1 RETURNING last_version",
+            "INSERT INTO registry_models AS known (name, last_version, description, user_id, created_at, updated_at)
+             VALUES ($1, 1, '', '', $2, $2)
+             ON CONFLICT (name) DO UPDATE SET last_version = known.last_version + 1, updated_at = excluded.updated_at
+             RETURNING last_version",
         )
         .bind(new.model.as_str())
         .bind(now.micros())
@@ -188,7 +190,7 @@ impl Registry {
 }
 
 /// Number of the newest version of a model that must exist.
-pub(crate) async fn newest(conn: &mut SqliteConnection, model: &ModelName) -> Result<u32, RegistryError> {
+pub(crate) async fn newest(conn: &mut Conn, model: &ModelName) -> Result<u32, RegistryError> {
     let found: Option<i64> = sqlx::query_scalar("SELECT last_version FROM registry_models WHERE name = $1")
         .bind(model.as_str())
         .fetch_optional(&mut *conn)
@@ -201,10 +203,12 @@ pub(crate) async fn newest(conn: &mut SqliteConnection, model: &ModelName) -> Re
     Err(RegistryError::NoSuchModel { name: model.clone(), nearest })
 }
 
-async fn insert(conn: &mut SqliteConnection, version: &ModelVersion) -> Result<(), RegistryError> {
+async fn insert(conn: &mut Conn, version: &ModelVersion) -> Result<(), RegistryError> {
     let (model, number) = (version.model.as_str(), i64::from(version.version));
     sqlx::query(
-        "INSERT INTO registry_versions (model, version, run, signature, created_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO registry_versions (model, version, run, source, download, signature, stage, description, user_id,
+             run_link, created_at, updated_at)
+         VALUES ($1, $2, $3, '', '', $4, 'None', '', '', '', $5, $5)",
     )
     .bind(model)
     .bind(number)
@@ -214,7 +218,7 @@ async fn insert(conn: &mut SqliteConnection, version: &ModelVersion) -> Result<(
     .execute(&mut *conn)
     .await?;
     for (path, digest) in &version.files {
-        sqlx::query("INSERT INTO registry_version_files (model, version, path, digest) VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO registry_version_files (model, version, path, digest, bytes) VALUES ($1, $2, $3, $4, 0)")
             .bind(model)
             .bind(number)
             .bind(path)
@@ -245,7 +249,7 @@ async fn insert(conn: &mut SqliteConnection, version: &ModelVersion) -> Result<(
 
 /// Versions of a model, newest first: one, or all.
 async fn load(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     model: &ModelName,
     only: Option<u32>,
 ) -> Result<Vec<ModelVersion>, RegistryError> {

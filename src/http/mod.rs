@@ -5,6 +5,7 @@ mod endpoints;
 mod features;
 mod health;
 mod layers;
+mod mlflow;
 mod pages;
 mod pipelines;
 pub mod problem;
@@ -85,6 +86,7 @@ pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
     let (rest, document) = described();
     let rest = rest
         .merge(pages::routes(document))
+        .merge(mlflow::routes())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
