@@ -27,7 +27,8 @@ pub async fn up(loaded: Loaded) -> anyhow::Result<()> {
         max_body_bytes: config.server.max_body_bytes,
         deadline: config.server.request_deadline.to_std(),
     };
-    let router = http::router(app.clone(), grpc::router(app.clone(), limits)?, limits);
+    let names = http::Names::new(address, &config.server.allowed_hosts);
+    let router = http::router(app.clone(), grpc::router(app.clone(), limits)?, limits, names);
     tracing::info!(%address, ms = started.elapsed().as_millis() as u64, "ready");
     println!("millpond is ready on http://{address} (REST, gRPC and pages; stop with Ctrl-C)");
 

@@ -6,6 +6,7 @@ mod features;
 mod health;
 mod layers;
 mod mlflow;
+mod origin;
 mod pages;
 mod pipelines;
 pub mod problem;
@@ -15,6 +16,8 @@ mod review;
 use axum::{Extension, Router, middleware};
 use utoipa::{OpenApi, openapi::RefOr};
 use utoipa_axum::router::OpenApiRouter;
+
+pub use origin::Names;
 
 use crate::app::App;
 
@@ -82,7 +85,7 @@ pub struct DoorLimits {
 }
 
 /// REST, pages and (merged) gRPC on one router.
-pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
+pub fn router(app: App, grpc: Router, limits: DoorLimits, names: Names) -> Router {
     let (rest, document) = described();
     let rest = rest
         .merge(pages::routes(document))
@@ -91,5 +94,8 @@ pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
         .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));
-    rest.with_state(app.clone()).merge(grpc).layer(middleware::from_fn_with_state(app, layers::observe))
+    rest.with_state(app.clone())
+        .merge(grpc)
+        .layer(middleware::from_fn_with_state(names, origin::guard))
+        .layer(middleware::from_fn_with_state(app, layers::observe))
 }

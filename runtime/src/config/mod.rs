@@ -38,6 +38,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Server {
     pub listen: SocketAddr,
+    /// In lower case, each with or without a port.
+    pub allowed_hosts: Vec<String>,
     pub max_body_bytes: usize,
     pub request_deadline: Span,
     pub drain: Span,
@@ -102,6 +104,7 @@ impl Default for Config {
         Self {
             server: Server {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                allowed_hosts: Vec::new(),
                 max_body_bytes: 16 << 20,
                 request_deadline: seconds(10),
                 drain: seconds(10),

@@ -66,6 +66,14 @@ pub const SETTINGS: &[Setting] = &[
         "Where REST, gRPC and pages are served. Port 0 takes a free one. Anyone who reaches the address may use the API."
     ),
     setting!(
+        server.allowed_hosts,
+        "names",
+        hosts,
+        hosts_text,
+        "Names, besides loopback ones and the address listened on, under which requests may ask for this server and from whose \
+         pages they may come. Set it behind a proxy: `ml.example.org, ml.example.org:8443`."
+    ),
+    setting!(
         server.max_body_bytes,
         "bytes",
         bytes,
@@ -165,6 +173,20 @@ const SIZES: [(&str, usize); 7] = [
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| "expected an address and a port, as in `127.0.0.1:8080` or `[::1]:8080`".to_owned())
+}
+
+fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> =
+        text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
+    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    match names.iter().find(|name| !name.chars().all(lawful)) {
+        None => Ok(names),
+        Some(name) => Err(format!("expected host names separated by commas, and `{name}` is none")),
+    }
+}
+
+fn hosts_text(names: &Vec<String>) -> String {
+    names.join(", ")
 }
 
 fn number(text: &str) -> Result<usize, String> {

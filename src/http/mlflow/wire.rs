@@ -34,6 +34,7 @@ impl Refusal {
         // caller has to mend may be one of those, and it knows a name that is taken as a 400.
         let (status, error_code) = match code {
             ErrorCode::InvalidArgument | ErrorCode::Conflict => (400, "INVALID_PARAMETER_VALUE"),
+            ErrorCode::PermissionDenied => (403, "PERMISSION_DENIED"),
             ErrorCode::NotFound => (404, "RESOURCE_DOES_NOT_EXIST"),
             ErrorCode::AlreadyExists => (400, "RESOURCE_ALREADY_EXISTS"),
             ErrorCode::TooLarge => (413, "BAD_REQUEST"),
