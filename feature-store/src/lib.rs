@@ -152,7 +152,7 @@ impl Inner {
     fn source_table(&self, name: &SourceName) -> Result<Arc<SourceTable>, FeatureError> {
         let table = self.any_source_table(name)?;
         if self.meta.is_shared() {
-            table.here().doing("reach the rows of a source")?;
+            error::Doing::doing(table.here(), "reach the rows of a source")?;
         }
         Ok(table)
     }

@@ -23,6 +23,14 @@ pub(crate) use dialect::for_postgres;
 pub use row::{Column, Done, Row, Statement};
 pub use value::{Arguments, TypeInfo, Value, ValueRef};
 
+/// Which database it is, for the rare statement that both cannot be told in the same words: see
+/// [`crate::Meta::dialect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
 /// Connections that read.
 pub type Pool = sqlx::Pool<Db>;
 
