@@ -49,6 +49,7 @@ impl Conductor {
         actor: &str,
         dry_run: bool,
     ) -> Result<Vec<Change>, ConductorError> {
+        self.conducts()?;
         let _alone = self.0.changing.lock().await;
         let features = &self.rooms().features;
         let before = self.known(Clone::clone);

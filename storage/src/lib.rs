@@ -7,6 +7,7 @@
 //! Nothing here knows a word of machine learning. What is durable, atomic or unknown after a failure is
 //! said at each method; [`testing`] holds the suites and faulty twins that hold implementations to it.
 
+pub mod sql;
 pub mod testing;
 
 mod blobs;
@@ -32,19 +33,6 @@ pub use table::{Table, Tables, TimeRange};
 
 /// The SQL library whose types stand in [`Meta`]'s signatures, so that rooms use the same one.
 pub use sqlx;
-
-/// The database behind [`Meta`], as the SQL library's types name it. Rooms use these names and no others, so that
-/// which database it is stays the business of this crate.
-pub mod sql {
-    /// One connection, inside a transaction or not.
-    pub type Conn = sqlx::SqliteConnection;
-    /// Connections that read.
-    pub type Pool = sqlx::SqlitePool;
-    /// A row that was read.
-    pub type Row = sqlx::sqlite::SqliteRow;
-    /// The driver.
-    pub type Db = sqlx::Sqlite;
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,17 @@
-//! Suites every implementation passes, and twins that fail on purpose.
+//! Suites every implementation passes, twins that fail on purpose, and a Postgres for tests.
 //!
 //! **Determinate and unknown.** A call that fails [`When::Before`] has done nothing: [`StorageError::Injected`].
 //! One that fails [`When::After`] was carried out and its answer lost, as when a connection breaks or a disk
 //! reports an error late: [`StorageError::Unknown`]. Callers must survive both; since every operation of
 //! [`Blobs`] and [`Kv`] may be repeated, repeating is always a right answer, and that is what the suites do.
+
+mod journal;
+mod meta;
+mod postgres;
+
+pub use journal::{event, journal_suite};
+pub use meta::{Home, meta_in, meta_suite};
+pub use postgres::Postgres;
 
 use std::sync::{
     Arc,

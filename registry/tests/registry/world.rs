@@ -27,7 +27,7 @@ impl World {
     }
 
     async fn open(dir: TempDir, clock: Clock) -> Self {
-        let meta = Meta::open(&dir.path().join("meta.db")).await.unwrap();
+        let meta = storage::testing::meta_in(dir.path()).await;
         let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).await.unwrap());
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.unwrap();

@@ -79,7 +79,7 @@ impl Loaded {
         (setting.set)(&mut self.config, value).map_err(|reason| ConfigError::BadValue {
             key: setting.key,
             place: place.clone(),
-            value: value.to_owned(),
+            value: if setting.shown { value.to_owned() } else { "***".to_owned() },
             reason,
         })?;
         self.sources.insert(setting.key.to_owned(), place);

@@ -3,10 +3,12 @@
 //! Defaults give way to the TOML file, the file to the environment (`MILLPOND_SECTION_KEY`), the
 //! environment to flags. A key that is not in the table is an error that names the nearest one.
 
+mod database;
 mod error;
 mod load;
 mod table;
 
+pub use database::DatabaseUrl;
 pub use error::ConfigError;
 pub use load::{Loaded, Row, Source, load};
 pub use table::{SETTINGS, Setting, reference_markdown};
@@ -29,6 +31,7 @@ pub const RESERVED_ENV: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_URL"];
 pub struct Config {
     pub server: Server,
     pub data: Data,
+    pub metadata: Metadata,
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
@@ -48,6 +51,12 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Data {
     pub dir: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Metadata {
+    /// Absent: a SQLite file in the data directory.
+    pub url: Option<DatabaseUrl>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,6 +119,7 @@ impl Default for Config {
                 drain: seconds(10),
             },
             data: Data { dir: PathBuf::from("./data") },
+            metadata: Metadata { url: None },
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

@@ -8,7 +8,7 @@ use std::{
 
 use domain::Span;
 
-use super::{Config, LogFormat};
+use super::{Config, DatabaseUrl, LogFormat};
 use crate::telemetry::parse_filter;
 
 /// One setting: how it is called, what it means, and how its text becomes a field of [`Config`].
@@ -20,6 +20,8 @@ pub struct Setting {
     pub unit: &'static str,
     /// What it does and when to change it.
     pub doc: &'static str,
+    /// Whether a value that does not fit may be repeated: it may hold a password otherwise.
+    pub(super) shown: bool,
     /// Reads the value into the config; the error says what was expected.
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
     /// Shows the value as `set` reads it.
@@ -43,7 +45,11 @@ impl Setting {
 /// `section.key` as a path into the config, its reader and its writer.
 macro_rules! setting {
     ($section:ident . $key:ident, $unit:literal, $read:expr, $show:expr, $doc:literal) => {
+        setting!($section.$key, $unit, $read, $show, $doc, true)
+    };
+    ($section:ident . $key:ident, $unit:literal, $read:expr, $show:expr, $doc:literal, $shown:literal) => {
         Setting {
+            shown: $shown,
             key: concat!(stringify!($section), ".", stringify!($key)),
             unit: $unit,
             doc: $doc,
@@ -100,6 +106,14 @@ pub const SETTINGS: &[Setting] = &[
         path,
         path_text,
         "Directory that holds everything Millpond keeps; made when absent. One server at a time."
+    ),
+    setting!(
+        metadata.url,
+        "URL",
+        database,
+        database_text,
+        "Postgres database for what is not rows or files, as `postgres://user:password@host/database`; several servers may share it. Empty: a SQLite file in the data directory. Set it by the environment, so that the password stands in no file and no process list.",
+        false
     ),
     setting!(
         onnx.library,
@@ -230,6 +244,14 @@ fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
 
 fn optional_path_text(path: &Option<PathBuf>) -> String {
     path.as_deref().map(path_text).unwrap_or_default()
+}
+
+fn database(text: &str) -> Result<Option<DatabaseUrl>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
+fn database_text(url: &Option<DatabaseUrl>) -> String {
+    url.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {
