@@ -141,7 +141,9 @@ fn noise(length: usize, seed: u32) -> Vec<u8> {
 /// Waits until nothing half-written is left on disk.
 fn no_scratch(data: &Path) {
     let scratch = data.join("blobs").join("tmp");
-    eventually("unfinished files to go", || fs::read_dir(&scratch).expect("it is there").next().is_none().then_some(()));
+    eventually("unfinished files to go", || {
+        fs::read_dir(&scratch).expect("it is there").next().is_none().then_some(())
+    });
 }
 
 #[test]
@@ -154,10 +156,7 @@ fn a_file_comes_back_with_all_that_a_browser_has_to_know() {
     assert_eq!(got.body, b"<svg onload='alert(1)'/>");
     let header = |name: &str| got.headers.get(name).map_or("", String::as_str);
     assert_eq!(header("content-type"), "image/svg+xml");
-    assert_eq!(
-        header("content-disposition"),
-        "attachment; filename=\"a b_.svg\"; filename*=UTF-8''a%20b%E6%A8%A1.svg"
-    );
+    assert_eq!(header("content-disposition"), "attachment; filename=\"a b_.svg\"; filename*=UTF-8''a%20b%E6%A8%A1.svg");
     assert_eq!((header("x-content-type-options"), header("accept-ranges")), ("nosniff", "bytes"));
     assert_eq!(header("content-length"), "24");
     let tag = header("etag");
@@ -189,9 +188,13 @@ fn a_file_comes_back_with_all_that_a_browser_has_to_know() {
         format!("/ajax-api/2.0/mlflow-artifacts/artifacts/{file}"),
     ] {
         let page = send(&server, "GET", &page, &[], b"").ok();
-        assert_eq!((page.body, page.headers["content-disposition"].as_str()), (got.body.clone(), header("content-disposition")));
+        assert_eq!(
+            (page.body, page.headers["content-disposition"].as_str()),
+            (got.body.clone(), header("content-disposition"))
+        );
     }
-    send(&server, "GET", &format!("/get-artifact?run_id={run}&path=plots"), &[], b"").refused(400, "INVALID_PARAMETER_VALUE");
+    send(&server, "GET", &format!("/get-artifact?run_id={run}&path=plots"), &[], b"")
+        .refused(400, "INVALID_PARAMETER_VALUE");
     send(&server, "GET", "/get-artifact?run_id=none&path=x", &[], b"").refused(404, "RESOURCE_DOES_NOT_EXIST");
     put(&server, &file, b"").ok();
     let empty = get(&server, &file).ok();
@@ -231,7 +234,9 @@ fn directories_are_listed_and_deleted_with_what_is_in_them() {
     assert_eq!(listed(&server, &root), []);
 
     let presigned = send(&server, "GET", &format!("/api/2.0/mlflow-artifacts/presigned/{root}/a"), &[], b"");
-    assert!(presigned.refused(501, "NOT_IMPLEMENTED").starts_with("Multipart download is not supported for the current"));
+    assert!(
+        presigned.refused(501, "NOT_IMPLEMENTED").starts_with("Multipart download is not supported for the current")
+    );
 }
 
 #[test]
@@ -335,7 +340,9 @@ fn a_transfer_may_last_as_long_as_it_moves() {
         let address = format!("{FILES}/{root}/{name}");
         let refused = if chunked {
             let mut stream = connect(&server);
-            stream.write_all(head(&server, "PUT", &address, &[("transfer-encoding", "chunked")]).as_bytes()).expect("sent");
+            stream
+                .write_all(head(&server, "PUT", &address, &[("transfer-encoding", "chunked")]).as_bytes())
+                .expect("sent");
             stream.write_all(format!("{size:x}\r\n").as_bytes()).expect("sent");
             stream.write_all(&noise(size, 3)).expect("sent");
             stream.write_all(b"\r\n0\r\n\r\n").expect("sent");
@@ -351,7 +358,8 @@ fn a_transfer_may_last_as_long_as_it_moves() {
     // On the way out: more than the buffers of both sides hold, and nobody reads.
     let body = noise(1 << 20, 5);
     let mut parts = Vec::new();
-    let created = post(&server, &format!("{UPLOADS}/create/{root}"), &json!({"path": "out", "num_parts": 24})).ok().json();
+    let created =
+        post(&server, &format!("{UPLOADS}/create/{root}"), &json!({"path": "out", "num_parts": 24})).ok().json();
     for credential in created["credentials"].as_array().expect("a list") {
         let path = credential["url"].as_str().and_then(|url| url.strip_prefix(&server.url)).expect("an address here");
         let sent = send(&server, "PUT", path, &[], &body).ok();
@@ -373,8 +381,22 @@ fn no_path_leads_out_however_it_is_encoded() {
     let (_, root) = run(&server);
     fs::write(data.path().join("secret"), "secret").expect("written");
     let ways_out = [
-        "../secret", "..", "a/../../secret", "./secret", "/etc/passwd", "//proc/self/root/etc/passwd", "file:///etc/passwd",
-        "C:/x", "..\\secret", "a\\..\\b", "#/../secret", "a#b", "?a=../secret", "a\0b", "a\r\nx: y", "a//b",
+        "../secret",
+        "..",
+        "a/../../secret",
+        "./secret",
+        "/etc/passwd",
+        "//proc/self/root/etc/passwd",
+        "file:///etc/passwd",
+        "C:/x",
+        "..\\secret",
+        "a\\..\\b",
+        "#/../secret",
+        "a#b",
+        "?a=../secret",
+        "a\0b",
+        "a\r\nx: y",
+        "a//b",
     ];
     let mut forms = Vec::new();
     for way in ways_out {
@@ -383,8 +405,17 @@ fn no_path_leads_out_however_it_is_encoded() {
         forms.extend([once, twice.clone(), twice.replace('%', "%25")]);
     }
     forms.extend(
-        ["../secret", "%2e%2e/secret", "%2E%2e%2fsecret", "..%2fsecret", "..%5csecret", "..%255csecret", "%252e%252e/secret", "a/%2e/b"]
-            .map(str::to_owned),
+        [
+            "../secret",
+            "%2e%2e/secret",
+            "%2E%2e%2fsecret",
+            "..%2fsecret",
+            "..%5csecret",
+            "..%255csecret",
+            "%252e%252e/secret",
+            "a/%2e/b",
+        ]
+        .map(str::to_owned),
     );
     // Overlong UTF-8, and what is no UTF-8 at all.
     forms.extend(["%c0%ae%c0%ae/secret", "%c0%af", "%ff", "%e0%80%ae"].map(str::to_owned));
@@ -429,8 +460,25 @@ fn hostile_names_are_names() {
     let (server, _data) = Server::fresh();
     let (_, root) = run(&server);
     let names = [
-        "<script>alert(1)<", "CON", "-rf", "%s%n%x", "x' OR '1'='1", "\u{202e}gpj.exe", "🦆", "e\u{301}", "é", "a;b", "$(id)",
-        "`id`", "100%", "a b", "|", "~", "*", "=cmd|' x", "\"q\"",
+        "<script>alert(1)<",
+        "CON",
+        "-rf",
+        "%s%n%x",
+        "x' OR '1'='1",
+        "\u{202e}gpj.exe",
+        "🦆",
+        "e\u{301}",
+        "é",
+        "a;b",
+        "$(id)",
+        "`id`",
+        "100%",
+        "a b",
+        "|",
+        "~",
+        "*",
+        "=cmd|' x",
+        "\"q\"",
     ];
     for name in names {
         put(&server, &format!("{root}/{}", encoded(name)), name.as_bytes()).ok();
@@ -493,7 +541,12 @@ fn a_large_file_comes_in_parts() {
     assert!(get(&server, &format!("{directory}/{name}")).ok().body == body);
 
     let aborted = ask("create", json!({"num_parts": "2"})).ok().json();
-    let part = aborted["credentials"][1]["url"].as_str().expect("an address").strip_prefix(&server.url).expect("here").to_owned();
+    let part = aborted["credentials"][1]["url"]
+        .as_str()
+        .expect("an address")
+        .strip_prefix(&server.url)
+        .expect("here")
+        .to_owned();
     send(&server, "PUT", &part, &[], b"part").ok();
     for _ in 0..2 {
         assert_eq!(ask("abort", json!({"upload_id": aborted["upload_id"]})).ok().json(), json!({}));

@@ -30,7 +30,7 @@ use runtime::Clock;
 use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
-pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath, PART_NUMBER_MAX};
+pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use lineage::{Edge, Lineage, Node, NodeKind};

@@ -151,7 +151,8 @@ impl BlobWriter for FaultyWriter {
         self.faults.around("write", self.inner.write(bytes)).await
     }
     async fn finish(self: Box<Self>) -> Result<(Digest, u64), StorageError> {
-        self.faults.around("finish", self.inner.finish()).await
+        let Self { inner, faults } = *self;
+        faults.around("finish", inner.finish()).await
     }
 }
 
@@ -308,7 +309,7 @@ async fn a_blob_is_not_there_before_its_end(blobs: &impl Blobs) {
     let begin = async || {
         let mut writer = blobs.writer().await?;
         writer.write(bytes.clone()).await?;
-        Ok(writer)
+        Ok::<_, StorageError>(writer)
     };
     let writer = insist(begin).await.expect("begun");
     absent().await;
@@ -319,7 +320,8 @@ async fn a_blob_is_not_there_before_its_end(blobs: &impl Blobs) {
 async fn a_range_is_what_the_blob_has_of_it(blobs: &impl Blobs) {
     let bytes = noise(700_000);
     let (digest, end) = insist(async || write_pieces(blobs, &bytes, &[]).await).await.expect("written");
-    for range in [0..0, 0..1, 0..end, 5..300_005, 262_144..262_145, end - 1..end, 0..u64::MAX, 9..end + 9, end..end + 1] {
+    for range in [0..0, 0..1, 0..end, 5..300_005, 262_144..262_145, end - 1..end, 0..u64::MAX, 9..end + 9, end..end + 1]
+    {
         let found = insist(async || read(blobs, &digest, range.clone()).await).await.expect("read");
         let at = |index: u64| index.min(end) as usize;
         assert!(found == bytes[at(range.start)..at(range.end)], "{range:?}: {} bytes", found.len());
@@ -334,7 +336,7 @@ async fn a_reader_reads_to_the_end_although_the_blob_is_deleted(blobs: &impl Blo
         let mut reading = blobs.read(&digest, 0..end).await?;
         let first = reading.try_next().await?.expect("a piece");
         let second = reading.try_next().await?.expect("another piece");
-        Ok((first, second, reading))
+        Ok::<_, StorageError>((first, second, reading))
     };
     let (first, second, reading) = insist(begin).await.expect("read");
     insist(async || blobs.delete(&digest).await).await.expect("delete");

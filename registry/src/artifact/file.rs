@@ -5,7 +5,7 @@ use std::{ops::Range, pin::pin};
 use bytes::Bytes;
 use domain::{Digest, Timestamp};
 use futures::{Stream, StreamExt as _};
-use storage::{BlobStream, sql::Conn};
+use storage::{BlobStream, StorageError, sql::Conn};
 
 use super::{
     ArtifactPath,
@@ -44,7 +44,7 @@ impl Registry {
     /// # Errors
     /// An unknown path, or that of a directory.
     pub async fn artifact(&self, path: &ArtifactPath) -> Result<Artifact, RegistryError> {
-        let mut conn = self.meta().reader().acquire().await.map_err(RegistryError::from)?;
+        let mut conn = self.meta().reader().acquire().await?;
         find(&mut conn, path).await
     }
 
@@ -87,10 +87,15 @@ impl Registry {
     /// # Errors
     /// Bytes that are gone or of another length.
     pub async fn read_artifact(&self, file: &Artifact, range: Range<u64>) -> Result<BlobStream, RegistryError> {
-        let stored = self.blobs().len(&file.digest).await?;
-        if stored != file.bytes {
-            let detail = format!("blob {} has {stored} bytes where {} were written", file.digest, file.bytes);
-            return Err(RegistryError::Damaged { what: "artifact", detail });
+        let damaged = |detail| Err(RegistryError::Damaged { what: "artifact", detail });
+        match self.blobs().len(&file.digest).await {
+            Ok(stored) if stored == file.bytes => {}
+            Ok(stored) => {
+                let written = file.bytes;
+                return damaged(format!("blob {} has {stored} bytes where {written} were written", file.digest));
+            }
+            Err(StorageError::NoSuchBlob(digest)) => return damaged(format!("blob {digest} is gone")),
+            Err(error) => return Err(error.into()),
         }
         Ok(self.blobs().read(&file.digest, range).await?)
     }
@@ -104,10 +109,7 @@ impl Registry {
         let (from, to) = range_below(path.as_str());
         let mut tx = self.begin().await?;
         erasable(tx.conn(), path).await?;
-        sqlx::query("DELETE FROM registry_artifacts WHERE path = $1")
-            .bind(path.as_str())
-            .execute(tx.conn())
-            .await?;
+        sqlx::query("DELETE FROM registry_artifacts WHERE path = $1").bind(path.as_str()).execute(tx.conn()).await?;
         sqlx::query("DELETE FROM registry_artifacts WHERE path > $1 AND path < $2")
             .bind(from)
             .bind(to)

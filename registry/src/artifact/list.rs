@@ -7,7 +7,11 @@ use super::{
     owner::{Named, root_of},
     range_below,
 };
-use crate::{Registry, RegistryError, query::{Page, Statement}, row};
+use crate::{
+    Registry, RegistryError,
+    query::{Page, Statement},
+    row,
+};
 
 /// Entries of one page.
 const PAGE_ENTRIES: usize = 10_000;

@@ -15,7 +15,6 @@ use storage::sql::Conn;
 pub use file::Artifact;
 pub use list::{ArtifactEntry, ArtifactListing};
 pub use path::{ArtifactPath, BadPath};
-pub use upload::PART_NUMBER_MAX;
 
 pub(crate) use upload::clean;
 
@@ -39,12 +38,13 @@ fn range_below(directory: &str) -> (String, String) {
 /// All files below a directory of the artifact tree (`1/<run>/artifacts/model`), sorted by path.
 pub(crate) async fn below(conn: &mut Conn, directory: &str) -> Result<Vec<StoredFile>, RegistryError> {
     let (from, to) = range_below(directory);
-    let rows: Vec<(String, String, i64)> =
-        sqlx::query_as("SELECT path, digest, bytes FROM registry_artifacts WHERE path > $1 AND path < $2 ORDER BY path")
-            .bind(&from)
-            .bind(&to)
-            .fetch_all(conn)
-            .await?;
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT path, digest, bytes FROM registry_artifacts WHERE path > $1 AND path < $2 ORDER BY path",
+    )
+    .bind(&from)
+    .bind(&to)
+    .fetch_all(conn)
+    .await?;
     rows.into_iter()
         .map(|(path, digest, bytes)| {
             Ok(StoredFile {

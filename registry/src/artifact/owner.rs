@@ -102,11 +102,9 @@ pub(super) enum Named<'a> {
 pub(super) async fn root_of(conn: &mut Conn, owner: Named<'_>) -> Result<(String, String), RegistryError> {
     let (what, id, query) = match owner {
         Named::Run(id) => ("run", id, "SELECT artifact_uri FROM registry_runs WHERE id = $1"),
-        Named::LoggedModel(id) => (
-            "logged model",
-            id,
-            "SELECT artifact_uri FROM registry_logged_models WHERE id = $1 AND deleted_at IS NULL",
-        ),
+        Named::LoggedModel(id) => {
+            ("logged model", id, "SELECT artifact_uri FROM registry_logged_models WHERE id = $1 AND deleted_at IS NULL")
+        }
     };
     let uri: Option<String> = sqlx::query_scalar(query).bind(id).fetch_optional(conn).await?;
     let uri = uri.ok_or_else(|| RegistryError::NoSuch { what, name: id.to_owned() })?;

@@ -74,7 +74,7 @@ impl ArtifactPath {
 
     /// The directories it lies in, outermost first.
     pub(crate) fn parents(&self) -> impl Iterator<Item = &str> {
-        self.0.match_indices('/').map(|(at, _)| &self.0[..at])
+        self.0.match_indices('/').map(move |(at, _)| &self.0[..at])
     }
 }
 
@@ -194,9 +194,34 @@ mod tests {
     #[test]
     fn no_encoding_of_a_way_out_is_lawful() {
         let ways_out = [
-            "", "/", "/etc/passwd", "//proc/self/root", "..", "../a", "a/..", "a/../b", "./a", "a/.", "a//b", "a/",
-            "..\\a", "a\\b", "a#b", "#/../a", "a?b", "?a=../", "a\0b", "a\nb", "a\u{7f}", "a\u{85}", "C:", "c:/x",
-            "C:x", "file:/etc/passwd", "file:///etc/passwd", "s3://bucket/x",
+            "",
+            "/",
+            "/etc/passwd",
+            "//proc/self/root",
+            "..",
+            "../a",
+            "a/..",
+            "a/../b",
+            "./a",
+            "a/.",
+            "a//b",
+            "a/",
+            "..\\a",
+            "a\\b",
+            "a#b",
+            "#/../a",
+            "a?b",
+            "?a=../",
+            "a\0b",
+            "a\nb",
+            "a\u{7f}",
+            "a\u{85}",
+            "C:",
+            "c:/x",
+            "C:x",
+            "file:/etc/passwd",
+            "file:///etc/passwd",
+            "s3://bucket/x",
         ];
         let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
         let encode_percent = |text: &str| text.replace('%', "%25");
@@ -210,7 +235,17 @@ mod tests {
                 assert!(form.parse::<ArtifactPath>().is_err(), "{form:?}");
             }
         }
-        for form in ["%2e%2e/a", "a/%2E%2e", "%252e%252e%252fa", "..%5ca", "..%255ca", "%c0%ae%c0%ae/a", "%25c0%25ae", "a%00", "%ff"] {
+        for form in [
+            "%2e%2e/a",
+            "a/%2E%2e",
+            "%252e%252e%252fa",
+            "..%5ca",
+            "..%255ca",
+            "%c0%ae%c0%ae/a",
+            "%25c0%25ae",
+            "a%00",
+            "%ff",
+        ] {
             assert!(from_encoded(form).is_err(), "{form:?}");
         }
         let long = "x".repeat(256);

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use domain::{Digest, Span, Timestamp, UploadId};
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures::{Stream, TryStreamExt as _};
 use storage::sql::Conn;
 
-use super::{
-    Artifact, ArtifactPath,
-    file::set,
-};
+use super::{Artifact, ArtifactPath, file::set};
 use crate::{Registry, RegistryError, row};
 
 /// Parts are numbered from 1 to at most this.
-pub const PART_NUMBER_MAX: u32 = 10_000;
+const PART_NUMBER_MAX: u32 = 10_000;
 /// What is not completed by then is forgotten, and what is completed can be completed again for as long.
 const KEPT: Span = Span::from_micros(24 * Span::HOUR.micros());
 
@@ -87,9 +84,9 @@ impl Registry {
         let stored = stored_parts(&mut conn, upload).await?;
         drop(conn);
         self.may_put(path).await?;
-        let file = match agreed(&found, &stored, parts)?[..] {
-            [only] => only,
-            ref many => self.join(many.to_vec()).await?,
+        let file = match agreed(&found, &stored, parts)?.as_slice() {
+            [only] => *only,
+            many => self.join(many).await?,
         };
 
         let now = self.now();
@@ -117,15 +114,12 @@ impl Registry {
     pub async fn abort_upload(&self, upload: UploadId, path: &ArtifactPath) -> Result<(), RegistryError> {
         let mut tx = self.begin().await?;
         match find(tx.conn(), upload, Some(path)).await {
-            Err(RegistryError::NoSuch { .. }) => return Ok(()),
-            found if found?.completed => return Ok(()),
-            _ => {}
+            Ok(found) if !found.completed => {}
+            Ok(_) | Err(RegistryError::NoSuch { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
         delete_parts(tx.conn(), upload).await?;
-        sqlx::query("DELETE FROM registry_uploads WHERE id = $1")
-            .bind(upload.to_string())
-            .execute(tx.conn())
-            .await?;
+        sqlx::query("DELETE FROM registry_uploads WHERE id = $1").bind(upload.to_string()).execute(tx.conn()).await?;
         Ok(tx.commit().await?)
     }
 
@@ -151,12 +145,16 @@ impl Registry {
     }
 
     /// One blob of many, each checked as it is read.
-    async fn join(&self, parts: Vec<Artifact>) -> Result<Artifact, RegistryError> {
-        let pieces = stream::iter(parts)
-            .then(async |part| self.read_artifact(&part, 0..part.bytes).await)
-            .map_ok(|pieces| pieces.map_err(RegistryError::from))
-            .try_flatten();
-        self.store(pieces, None).await
+    async fn join(&self, parts: &[Artifact]) -> Result<Artifact, RegistryError> {
+        let mut writer = self.blobs().writer().await?;
+        for part in parts {
+            let mut pieces = self.read_artifact(part, 0..part.bytes).await?;
+            while let Some(piece) = pieces.try_next().await? {
+                writer.write(piece).await?;
+            }
+        }
+        let (digest, bytes) = writer.finish().await?;
+        Ok(Artifact { digest, bytes })
     }
 }
 
@@ -249,7 +247,8 @@ async fn delete_parts(conn: &mut Conn, upload: UploadId) -> Result<(), RegistryE
 /// Forgets uploads that began more than a day ago.
 pub(crate) async fn clean(conn: &mut Conn, now: Timestamp) -> Result<(), RegistryError> {
     let limit = (now - KEPT).micros();
-    let parts = "DELETE FROM registry_upload_parts WHERE upload IN (SELECT id FROM registry_uploads WHERE created_at < $1)";
+    let parts =
+        "DELETE FROM registry_upload_parts WHERE upload IN (SELECT id FROM registry_uploads WHERE created_at < $1)";
     sqlx::query(parts).bind(limit).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM registry_uploads WHERE created_at < $1").bind(limit).execute(conn).await?;
     Ok(())

@@ -28,9 +28,11 @@ struct Reading {
 /// Opens the file now, so that an absent one is an error of the call and not of the stream.
 pub(super) async fn open(path: PathBuf, digest: Digest, range: Range<u64>) -> Result<BlobStream, StorageError> {
     let reading = blocking(move || begin(path, digest, range)).await?;
-    Ok(Box::pin(stream::try_unfold(reading, async |reading| match reading {
-        None => Ok(None),
-        Some(reading) => blocking(move || reading.next()).await.map(Some),
+    Ok(Box::pin(stream::try_unfold(reading, |reading: Option<Reading>| async move {
+        match reading {
+            None => Ok(None),
+            Some(reading) => blocking(move || reading.next()).await.map(Some),
+        }
     })))
 }
 

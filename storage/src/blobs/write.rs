@@ -98,6 +98,9 @@ impl LocalWriter {
     }
 
     async fn flush(&mut self) -> Result<(), StorageError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         let pending = std::mem::take(&mut self.pending);
         self.pending = self.write_through(pending).await?;
         self.pending.clear();

@@ -43,14 +43,14 @@ impl Incoming {
     /// The digest that the caller says the body has.
     pub fn expected(&self) -> Result<Option<Digest>, Refusal> {
         let Some(digest) = self.headers.get(EXPECTED_DIGEST) else { return Ok(None) };
-        let digest = digest.to_str().ok().and_then(|text| text.parse().ok());
+        let digest = digest.to_str().ok().and_then(|text| text.parse::<Digest>().ok());
         let wrong = || Refusal::invalid(format!("{EXPECTED_DIGEST} is not a digest of 64 hexadecimal digits"));
         digest.map(Some).ok_or_else(wrong)
     }
 
     /// The body. An error is the last piece.
     pub fn pieces(&mut self) -> impl Stream<Item = Result<Bytes, Refusal>> + Send + '_ {
-        stream::unfold(self, async |body| body.next().await.map(|piece| (piece, body)))
+        stream::unfold(self, |body| async move { body.next().await.map(|piece| (piece, body)) })
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {

@@ -8,8 +8,8 @@ use std::convert::Infallible;
 
 use axum::{
     Router,
-    extract::{FromRequestParts, OriginalUri, Path, State},
-    http::{Method, StatusCode, request::Parts},
+    extract::{FromRequestParts, Path, State},
+    http::{Method, StatusCode, Uri, request::Parts},
     response::Response,
     routing::{get, post, put},
 };
@@ -42,9 +42,7 @@ pub fn proxy_routes() -> Router<App> {
 
 /// What the web pages download from.
 pub fn page_routes() -> Router<App> {
-    Router::new()
-        .route("/get-artifact", get(run_file))
-        .route("/model-versions/get-artifact", get(version_file))
+    Router::new().route("/get-artifact", get(run_file)).route("/model-versions/get-artifact", get(version_file))
 }
 
 /// Whether a request of this route may take longer than any deadline: it brings a file, or has one put together. (A
@@ -141,13 +139,14 @@ async fn run_file(State(app): State<App>, asked: Asked, fields: Fields) -> Resul
 async fn version_file(State(app): State<App>, asked: Asked, fields: Fields) -> Result<Response, Refusal> {
     let path: ArtifactPath = fields.text("path")?.parse()?;
     let version = fields.text("version")?;
-    let number = version.parse().map_err(|_| Refusal::invalid(format!("version {version:?} is not a number")))?;
+    let number =
+        version.parse::<u32>().map_err(|_| Refusal::invalid(format!("version {version:?} is not a number")))?;
     let file = app.registry.version_file(&fields.text("name")?, number, &path).await?;
     serve(&app, &file, path.name(), &asked).await
 }
 
 /// Files are on this server: there is nobody else to send a client to. The client asks on for the file itself.
-async fn presigned(OriginalUri(uri): OriginalUri) -> Refusal {
+async fn presigned(uri: Uri) -> Refusal {
     let message = format!("Multipart download is not supported for the current artifact repository: {}", uri.path());
     Refusal { status: StatusCode::NOT_IMPLEMENTED.as_u16(), error_code: "NOT_IMPLEMENTED", message }
 }

@@ -73,7 +73,7 @@ pub async fn part(
 ) -> Result<Response, Refusal> {
     let stored = async {
         let (upload, expected) = (read_id(&upload)?, body.expected()?);
-        let number = number.parse().map_err(|_| Refusal::invalid(format!("part {number:?} is not a number")))?;
+        let number = number.parse::<u32>().map_err(|_| Refusal::invalid(format!("part {number:?} is not a number")))?;
         app.registry.put_part(upload, number, body.pieces(), expected).await
     };
     let stored = stored.await;
