@@ -31,6 +31,7 @@ use runtime::Clock;
 use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
+pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
@@ -56,6 +57,8 @@ struct Inner {
     blobs: Arc<dyn Blobs>,
     points: Table,
     clock: Clock,
+    /// The turn to join an upload's parts.
+    completing: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -66,7 +69,11 @@ impl Registry {
     pub async fn open(meta: Meta, blobs: Arc<dyn Blobs>, tables: Tables, clock: Clock) -> Result<Self, RegistryError> {
         meta.migrate("registry", schema::MIGRATIONS).await?;
         let points = tables.table(schema::POINTS, schema_of(&schema::point_fields())).await?;
-        let registry = Self(Arc::new(Inner { meta, blobs, points, clock }));
+        let mut tx = meta.begin().await?;
+        artifact::clean(tx.conn(), clock.now()).await?;
+        tx.commit().await?;
+        let completing = tokio::sync::Mutex::default();
+        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing }));
         registry.ensure_default_experiment().await?;
         Ok(registry)
     }
@@ -81,6 +88,10 @@ impl Registry {
 
     fn points(&self) -> &Table {
         &self.0.points
+    }
+
+    fn completing(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.completing
     }
 
     fn now(&self) -> Timestamp {

@@ -44,7 +44,9 @@ pub struct Server {
     /// In lower case, each with or without a port.
     pub allowed_hosts: Vec<String>,
     pub max_body_bytes: usize,
+    pub max_artifact_bytes: usize,
     pub request_deadline: Span,
+    pub transfer_idle: Span,
     pub drain: Span,
 }
 
@@ -115,7 +117,9 @@ impl Default for Config {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
                 allowed_hosts: Vec::new(),
                 max_body_bytes: 16 << 20,
+                max_artifact_bytes: 64 << 30,
                 request_deadline: seconds(10),
+                transfer_idle: seconds(30),
                 drain: seconds(10),
             },
             data: Data { dir: PathBuf::from("./data") },
