@@ -11,6 +11,7 @@ mod error;
 mod experiment;
 mod input;
 mod lineage;
+mod logged_model;
 mod metric;
 mod number;
 mod query;
@@ -37,6 +38,9 @@ pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
 pub use input::{DatasetInput, DatasetSummary, ModelOutput};
 pub use lineage::{Edge, Lineage, Node, NodeKind};
+pub use logged_model::{
+    LoggedModel, LoggedModelMetric, LoggedModelStatus, ModelDataset, ModelOrder, ModelSearch, NewLoggedModel,
+};
 pub use metric::{Batch, MetricChart, MetricEntry, MetricPoint, RunPoint, StepRange};
 pub use query::Page;
 pub use run::{DatasetRef, NewRun, Run, RunChange, RunFilter, TrackedRun, TrackedStart};

@@ -2,8 +2,10 @@
 
 mod artifacts;
 mod experiments;
+mod logged_models;
 mod metrics;
 mod models;
 mod runs;
+mod search;
 mod tracking;
 mod world;
