@@ -19,7 +19,8 @@ use support::{
 /// How many checks there are in the scripts of those names: none may be lost unseen.
 fn checks(counts: impl Fn(&str) -> bool) -> usize {
     let files = fs::read_dir(root().join("tests/mlflow")).expect("the scripts are there");
-    let paths = files.map(|file| file.expect("an entry").path()).filter(|path| path.extension().is_some_and(|e| e == "py"));
+    let paths =
+        files.map(|file| file.expect("an entry").path()).filter(|path| path.extension().is_some_and(|e| e == "py"));
     let counted = paths.filter(|path| counts(&path.file_name().expect("a name").to_string_lossy()));
     counted.map(|path| fs::read_to_string(path).expect("UTF-8").lines().filter(|line| *line == "@check").count()).sum()
 }
@@ -47,7 +48,6 @@ fn script(name: &str, arguments: &[&Path], url: &str) -> String {
         .env("HOME", home.path())
         .env("TMPDIR", home.path())
         .env("LANG", "C.UTF-8")
-        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("MLFLOW_TRACKING_URI", url)
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
         .env("DO_NOT_TRACK", "true")

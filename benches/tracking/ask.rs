@@ -73,7 +73,8 @@ impl<'a> Asker<'a> {
             file: file.into(),
             next: AtomicUsize::new(1),
         };
-        let experiment = |asker: &Self, name: &str| text(&asker.post("experiments/create", &json!({"name": name}))["experiment_id"]);
+        let experiment =
+            |asker: &Self, name: &str| text(&asker.post("experiments/create", &json!({"name": name}))["experiment_id"]);
         asker.scratch = experiment(&asker, "scratch");
         asker.searched = experiment(&asker, "searched");
         asker.run = asker.create(&asker.scratch, 0);
@@ -81,7 +82,10 @@ impl<'a> Asker<'a> {
         asker.curve("curve", POINTS / scale);
         asker.post("registered-models/create", &json!({"name": "model"}));
         let root = format!("mlflow-artifacts:/{}/{}/artifacts", asker.scratch, asker.run);
-        asker.post("model-versions/create", &json!({"name": "model", "source": format!("{root}/model"), "run_id": asker.run}));
+        asker.post(
+            "model-versions/create",
+            &json!({"name": "model", "source": format!("{root}/model"), "run_id": asker.run}),
+        );
         asker.post("registered-models/alias", &json!({"name": "model", "alias": "champion", "version": "1"}));
         asker.upload(0);
         asker
@@ -258,7 +262,6 @@ impl<'a> Asker<'a> {
         let sent = self.agent.post(&url).content_type("application/json").send(&body.to_string());
         serde_json::from_slice(&read(sent)).unwrap_or_else(|error| panic!("{url}: {error}"))
     }
-
 }
 
 /// The whole body of a good answer.

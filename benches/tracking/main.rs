@@ -28,12 +28,30 @@ struct Question {
 }
 
 const QUESTIONS: [Question; 12] = [
-    Question { what: "a constant (`GET /health`): the limit", ours: 5_000, theirs: 1_000, clients: 1, ask: Asker::constant },
+    Question {
+        what: "a constant (`GET /health`): the limit",
+        ours: 5_000,
+        theirs: 1_000,
+        clients: 1,
+        ask: Asker::constant,
+    },
     Question { what: "log_metric", ours: 3_000, theirs: 500, clients: 1, ask: Asker::log_metric },
     Question { what: "log_batch of 1,000 metrics", ours: 200, theirs: 30, clients: 1, ask: Asker::log_batch },
     Question { what: "create a run, log, end it", ours: 1_000, theirs: 200, clients: 1, ask: Asker::whole_run },
-    Question { what: "create a run, log, end it; 8 clients", ours: 4_000, theirs: 400, clients: 8, ask: Asker::whole_run },
-    Question { what: "search 5,000 runs: filter, order, 100 rows", ours: 200, theirs: 40, clients: 1, ask: Asker::search },
+    Question {
+        what: "create a run, log, end it; 8 clients",
+        ours: 4_000,
+        theirs: 400,
+        clients: 8,
+        ask: Asker::whole_run,
+    },
+    Question {
+        what: "search 5,000 runs: filter, order, 100 rows",
+        ours: 200,
+        theirs: 40,
+        clients: 1,
+        ask: Asker::search,
+    },
     Question { what: "list 1,000 of 5,000 runs", ours: 50, theirs: 20, clients: 1, ask: Asker::list },
     Question { what: "chart of 100,000 points", ours: 100, theirs: 10, clients: 1, ask: Asker::chart },
     Question { what: "version by alias", ours: 3_000, theirs: 500, clients: 1, ask: Asker::alias },
@@ -80,7 +98,8 @@ fn main() {
         println!(
             "| {} | {} | {} | {} |",
             question.what,
-            [format!("{:.3}", mine.cpu_ms), format!("{:.3}", other.cpu_ms), ratio(other.cpu_ms, mine.cpu_ms)].join(" | "),
+            [format!("{:.3}", mine.cpu_ms), format!("{:.3}", other.cpu_ms), ratio(other.cpu_ms, mine.cpu_ms)]
+                .join(" | "),
             [cells(&mine), cells(&other)].join(" | "),
             ratio(other.p50.as_secs_f64(), mine.p50.as_secs_f64()),
         );

@@ -33,10 +33,18 @@ impl Machine {
     /// One sentence for people.
     pub fn describe(&self) -> String {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").trim_start_matches([':', '\t', ' ']);
+        let model = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .unwrap_or("")
+            .trim_start_matches([':', '\t', ' ']);
         let cores = thread::available_parallelism().map_or(0, usize::from);
         let profile = if cfg!(debug_assertions) { "dev profile" } else { "optimised" };
-        format!("{}, {cores} cores of {model}, Linux {}, {profile}.", said("date", &["-u", "+%Y-%m-%d"]), said("uname", &["-r"]))
+        format!(
+            "{}, {cores} cores of {model}, Linux {}, {profile}.",
+            said("date", &["-u", "+%Y-%m-%d"]),
+            said("uname", &["-r"])
+        )
     }
 }
 
