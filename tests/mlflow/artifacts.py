@@ -119,6 +119,29 @@ def odd_names_survive():
 
 
 @check
+def a_large_file_goes_up_in_parts_where_the_server_takes_parts():
+    wanted = os.urandom(2_500_000)
+    forced = {
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+        "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "1000000",
+        "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": "1000000",
+    }
+    os.environ.update(forced)
+    try:
+        run = fresh()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "large.bin")
+            path.write_bytes(wanted)
+            client.log_artifact(run, str(path), "in/parts")
+    finally:
+        for name in forced:
+            del os.environ[name]
+    same(listed(run, "in/parts"), [("in/parts/large.bin", False, len(wanted))])
+    with tempfile.TemporaryDirectory() as folder:
+        holds(Path(client.download_artifacts(run, "in/parts/large.bin", folder)).read_bytes() == wanted, "the parts are in order")
+
+
+@check
 def what_is_absent_cannot_be_downloaded():
     run = fresh()
     client.log_text(run, "x", "there.txt")
