@@ -33,31 +33,49 @@ const QUESTIONS: [Question; 12] = [
         ours: 5_000,
         theirs: 1_000,
         clients: 1,
-        ask: Asker::constant,
+        ask: |asker, n| asker.constant(n),
     },
-    Question { what: "log_metric", ours: 3_000, theirs: 500, clients: 1, ask: Asker::log_metric },
-    Question { what: "log_batch of 1,000 metrics", ours: 200, theirs: 30, clients: 1, ask: Asker::log_batch },
-    Question { what: "create a run, log, end it", ours: 1_000, theirs: 200, clients: 1, ask: Asker::whole_run },
+    Question { what: "log_metric", ours: 3_000, theirs: 500, clients: 1, ask: |asker, n| asker.log_metric(n) },
+    Question {
+        what: "log_batch of 1,000 metrics",
+        ours: 200,
+        theirs: 30,
+        clients: 1,
+        ask: |asker, n| asker.log_batch(n),
+    },
+    Question {
+        what: "create a run, log, end it",
+        ours: 1_000,
+        theirs: 200,
+        clients: 1,
+        ask: |asker, n| asker.whole_run(n),
+    },
     Question {
         what: "create a run, log, end it; 8 clients",
         ours: 4_000,
         theirs: 400,
         clients: 8,
-        ask: Asker::whole_run,
+        ask: |asker, n| asker.whole_run(n),
     },
     Question {
         what: "search 5,000 runs: filter, order, 100 rows",
         ours: 200,
         theirs: 40,
         clients: 1,
-        ask: Asker::search,
+        ask: |asker, n| asker.search(n),
     },
-    Question { what: "list 1,000 of 5,000 runs", ours: 50, theirs: 20, clients: 1, ask: Asker::list },
-    Question { what: "chart of 100,000 points", ours: 100, theirs: 10, clients: 1, ask: Asker::chart },
-    Question { what: "version by alias", ours: 3_000, theirs: 500, clients: 1, ask: Asker::alias },
-    Question { what: "version by alias; 8 clients", ours: 8_000, theirs: 800, clients: 8, ask: Asker::alias },
-    Question { what: "upload 64 MiB", ours: 10, theirs: 10, clients: 1, ask: Asker::upload },
-    Question { what: "download 64 MiB", ours: 10, theirs: 10, clients: 1, ask: Asker::download },
+    Question { what: "list 1,000 of 5,000 runs", ours: 50, theirs: 20, clients: 1, ask: |asker, n| asker.list(n) },
+    Question { what: "chart of 100,000 points", ours: 100, theirs: 10, clients: 1, ask: |asker, n| asker.chart(n) },
+    Question { what: "version by alias", ours: 3_000, theirs: 500, clients: 1, ask: |asker, n| asker.alias(n) },
+    Question {
+        what: "version by alias; 8 clients",
+        ours: 8_000,
+        theirs: 800,
+        clients: 8,
+        ask: |asker, n| asker.alias(n),
+    },
+    Question { what: "upload 64 MiB", ours: 10, theirs: 10, clients: 1, ask: |asker, n| asker.upload(n) },
+    Question { what: "download 64 MiB", ours: 10, theirs: 10, clients: 1, ask: |asker, n| asker.download(n) },
 ];
 
 /// Points of the curve that only we are asked for: it takes MLflow too long to take in.
@@ -105,7 +123,7 @@ fn main() {
         );
     }
     askers[0].load_long(LONG / scale);
-    let long = askers[0].measure(1, (50 / scale).max(2), Asker::chart_long);
+    let long = askers[0].measure(1, (50 / scale).max(2), |asker, n| asker.chart_long(n));
     println!("| chart of {} points (Millpond only) | {:.3} | | | {} | | | |", LONG / scale, long.cpu_ms, cells(&long));
     drop(askers);
     ours.stop();
