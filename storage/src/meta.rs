@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Journal, StorageError, disk, journal,
-    sql::{self, Conn, Db, Dialect, Options, Pool},
+    sql::{self, Conn, Db, Options, Pool},
 };
 
 /// Connections that read a SQLite file.
@@ -150,12 +150,6 @@ impl Meta {
     #[must_use]
     pub const fn is_shared(&self) -> bool {
         self.shared.is_some()
-    }
-
-    /// Which database it is. Rooms ask only where one wording does not exist.
-    #[must_use]
-    pub const fn dialect(&self) -> Dialect {
-        if self.is_shared() { Dialect::Postgres } else { Dialect::Sqlite }
     }
 
     /// Tells those who watch the journal of events that other servers append, within a quarter of a second. Never

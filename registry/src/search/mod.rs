@@ -106,6 +106,7 @@ pub(crate) async fn page_of(
     };
     let limit = search.limit.max(1);
     let plan = Plan {
+        dialect: conn.dialect(),
         kind,
         filter: filter.as_ref(),
         orders: &orders,

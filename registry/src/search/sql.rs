@@ -1,6 +1,6 @@
 //! Filters and orders as SQL. Whatever a caller wrote becomes a bound value, never text of the statement.
 
-use storage::sql::{DIALECT, Dialect};
+use storage::sql::Dialect;
 
 use super::{
     Kind,
@@ -64,6 +64,8 @@ pub(super) fn slots(orders: &[Order]) -> Vec<Slot> {
 
 /// Everything that makes a page.
 pub(super) struct Plan<'a> {
+    /// Of the database that is asked.
+    pub dialect: Dialect,
     pub kind: Kind,
     pub filter: Option<&'a Expr>,
     pub orders: &'a [Order],
@@ -194,7 +196,7 @@ impl Plan<'_> {
         }
         if !matches!(test, Test::IsNull | Test::IsNotNull) {
             sql.push(" AND ");
-            compare(sql, column, field.holds(), test);
+            self.compare(sql, column, field.holds(), test);
         }
         sql.push(")");
     }
@@ -210,9 +212,30 @@ impl Plan<'_> {
             _ => {
                 // NOT turns a comparison that fails for want of a value into one that holds, as for side tables.
                 sql.push(&if attribute.nullable { format!("({column} IS NOT NULL AND ") } else { "(".into() });
-                compare(sql, &column, attribute.holds, test);
+                self.compare(sql, &column, attribute.holds, test);
                 sql.push(")");
             }
+        }
+    }
+
+    fn compare(&self, sql: &mut Statement, column: &str, holds: Holds, test: &Test) {
+        match test {
+            Test::Number(op, number) => match holds {
+                Holds::Float => drop(sql.push(&format!("{column} {} ", op.sql())).bind(*number)),
+                Holds::Time => whole(sql, column, *op, *number, 1000),
+                _ => whole(sql, column, *op, *number, 1),
+            },
+            Test::Same(value) => drop(sql.push(column).push(" = ").bind(value.as_str())),
+            Test::Other(value) => drop(sql.push(column).push(" <> ").bind(value.as_str())),
+            Test::Like { pattern, folds } => like(sql, self.dialect, column, pattern, *folds),
+            Test::OneOf(values) => {
+                sql.push(column).push(" IN (").bind_all(values.iter().map(String::as_str)).push(")");
+            }
+            Test::NoneOf(values) => {
+                sql.push(column).push(" NOT IN (").bind_all(values.iter().map(String::as_str)).push(")");
+            }
+            // Whether there is a value at all is asked where the column's table is known.
+            Test::IsNull | Test::IsNotNull => drop(sql.push("1 = 1")),
         }
     }
 }
@@ -268,27 +291,6 @@ fn newest_value(sql: &mut Statement, key: &str, dataset: &OnDataset) {
     sql.push(" ORDER BY o.at DESC, o.step DESC, o.run DESC, o.dataset_name, o.dataset_digest LIMIT 1");
 }
 
-fn compare(sql: &mut Statement, column: &str, holds: Holds, test: &Test) {
-    match test {
-        Test::Number(op, number) => match holds {
-            Holds::Float => drop(sql.push(&format!("{column} {} ", op.sql())).bind(*number)),
-            Holds::Time => whole(sql, column, *op, *number, 1000),
-            _ => whole(sql, column, *op, *number, 1),
-        },
-        Test::Same(value) => drop(sql.push(column).push(" = ").bind(value.as_str())),
-        Test::Other(value) => drop(sql.push(column).push(" <> ").bind(value.as_str())),
-        Test::Like { pattern, folds } => like(sql, column, pattern, *folds),
-        Test::OneOf(values) => {
-            sql.push(column).push(" IN (").bind_all(values.iter().map(String::as_str)).push(")");
-        }
-        Test::NoneOf(values) => {
-            sql.push(column).push(" NOT IN (").bind_all(values.iter().map(String::as_str)).push(")");
-        }
-        // Whether there is a value at all is asked where the column's table is known.
-        Test::IsNull | Test::IsNotNull => drop(sql.push("1 = 1")),
-    }
-}
-
 /// Compares an integer column, of which `unit` make one of the caller's, with any number: a time in milliseconds
 /// equals every microsecond of that millisecond. As bounds of the bare column, so that an index on it serves.
 fn whole(sql: &mut Statement, column: &str, op: Op, number: f64, unit: i128) {
@@ -318,8 +320,8 @@ fn whole(sql: &mut Statement, column: &str, op: Op, number: f64, unit: i128) {
 
 /// LIKE that heeds case and ILIKE that does not, neither with an escape: the one thing said differently to each
 /// database, because SQLite's LIKE folds ASCII and its GLOB does not.
-fn like(sql: &mut Statement, column: &str, pattern: &str, folds: bool) {
-    match (DIALECT, folds) {
+fn like(sql: &mut Statement, dialect: Dialect, column: &str, pattern: &str, folds: bool) {
+    match (dialect, folds) {
         (Dialect::Sqlite, true) => drop(sql.push(column).push(" LIKE ").bind(pattern)),
         (Dialect::Sqlite, false) => drop(sql.push(column).push(" GLOB ").bind(glob(pattern))),
         (Dialect::Postgres, true) => drop(sql.push(column).push(" ILIKE ").bind(pattern).push(" ESCAPE ''")),

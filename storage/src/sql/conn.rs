@@ -144,6 +144,15 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// Which database it is, for the rare statement that both cannot be told in the same words.
+    #[must_use]
+    pub const fn dialect(&self) -> super::Dialect {
+        match self.inner {
+            Of::Sqlite(_) => super::Dialect::Sqlite,
+            Of::Postgres(_) => super::Dialect::Postgres,
+        }
+    }
+
     /// Whether the open transaction can only be undone.
     pub(crate) const fn is_broken(&self) -> bool {
         self.broken

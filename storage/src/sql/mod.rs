@@ -24,7 +24,7 @@ pub use row::{Column, Done, Row, Statement};
 pub use value::{Arguments, TypeInfo, Value, ValueRef};
 
 /// Which database it is, for the rare statement that both cannot be told in the same words: see
-/// [`crate::Meta::dialect`].
+/// [`Conn::dialect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Sqlite,

@@ -42,6 +42,7 @@ async fn plan(world: &World, search: &Search) -> String {
     let orders = order::complete(Kind::Runs, order::parse(Kind::Runs, &search.order_by).unwrap()).unwrap();
     let slots = sql::slots(&orders);
     let plan = sql::Plan {
+        dialect: storage::sql::Dialect::Sqlite,
         kind: Kind::Runs,
         filter: filter.as_ref(),
         orders: &orders,
