@@ -18,13 +18,12 @@ pub(crate) struct StoredFile {
 pub(crate) async fn below(conn: &mut Conn, directory: &str) -> Result<Vec<StoredFile>, RegistryError> {
     // `0` follows `/`: a range instead of LIKE, so that the index serves it and no character has to be escaped.
     let (from, to) = (format!("{directory}/"), format!("{directory}0"));
-    let rows: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT path, digest, bytes FROM registry_artifacts WHERE path > $1 AND path < $2 ORDER BY path",
-    )
-    .bind(&from)
-    .bind(&to)
-    .fetch_all(conn)
-    .await?;
+    let rows: Vec<(String, String, i64)> =
+        sqlx::query_as("SELECT path, digest, bytes FROM registry_artifacts WHERE path > $1 AND path < $2 ORDER BY path")
+            .bind(&from)
+            .bind(&to)
+            .fetch_all(conn)
+            .await?;
     rows.into_iter()
         .map(|(path, digest, bytes)| {
             Ok(StoredFile {

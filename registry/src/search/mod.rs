@@ -2,10 +2,7 @@
 
 use storage::sql::Conn;
 
-use crate::{
-    RegistryError,
-    query::{Page, Statement},
-};
+use crate::{RegistryError, query::{Page, Statement}};
 
 /// What is searched. The name of its table in SQL stands behind each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
