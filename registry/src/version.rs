@@ -218,15 +218,13 @@ async fn insert(conn: &mut Conn, version: &ModelVersion) -> Result<(), RegistryE
     .execute(&mut *conn)
     .await?;
     for (path, digest) in &version.files {
-        sqlx::query(
-            "INSERT INTO registry_version_files (model, version, path, digest, bytes) VALUES ($1, $2, $3, $4, 0)",
-        )
-        .bind(model)
-        .bind(number)
-        .bind(path)
-        .bind(digest.to_string())
-        .execute(&mut *conn)
-        .await?;
+        sqlx::query("INSERT INTO registry_version_files (model, version, path, digest, bytes) VALUES ($1, $2, $3, $4, 0)")
+            .bind(model)
+            .bind(number)
+            .bind(path)
+            .bind(digest.to_string())
+            .execute(&mut *conn)
+            .await?;
     }
     for (key, value) in &version.metrics {
         sqlx::query("INSERT INTO registry_version_metrics (model, version, key, value) VALUES ($1, $2, $3, $4)")
@@ -250,7 +248,11 @@ async fn insert(conn: &mut Conn, version: &ModelVersion) -> Result<(), RegistryE
 }
 
 /// Versions of a model, newest first: one, or all.
-async fn load(conn: &mut Conn, model: &ModelName, only: Option<u32>) -> Result<Vec<ModelVersion>, RegistryError> {
+async fn load(
+    conn: &mut Conn,
+    model: &ModelName,
+    only: Option<u32>,
+) -> Result<Vec<ModelVersion>, RegistryError> {
     let (name, only) = (model.as_str(), only.map(i64::from));
     let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
         "SELECT version, run, signature, created_at FROM registry_versions

@@ -43,7 +43,8 @@ pub(super) fn thin(points: &[Point], budget: usize) -> Vec<Point> {
     if points.len() <= budget {
         return points.to_vec();
     }
-    let buckets = budget / KEPT_OF_BUCKET;
+    let gaps = points.iter().any(|point| point.value.is_nan());
+    let buckets = budget / if gaps { KEPT_OF_BUCKET } else { KEPT_OF_BUCKET - 1 };
     let mut kept = Vec::with_capacity(budget);
     for bucket in 0..buckets {
         let from = bucket * points.len() / buckets;

@@ -57,7 +57,9 @@ impl Registry {
         check::pairs("environment entry", &new.environment)?;
         let now = self.now();
         let mut tags = new.tags;
-        let mut mirror = |key: String, value: &str| drop(tags.entry(key).or_insert_with(|| value.to_owned()));
+        let mut mirror = |key: String, value: &str| {
+            tags.entry(key).or_insert_with(|| value.to_owned());
+        };
         if !new.code_version.is_empty() {
             mirror(SOURCE_TAG.to_owned(), "millpond");
             mirror(format!("{OWN_TAGS}code_version"), &new.code_version);
