@@ -44,6 +44,16 @@ pub mod sql {
     pub type Row = sqlx::sqlite::SqliteRow;
     /// The driver.
     pub type Db = sqlx::Sqlite;
+
+    /// A database whose own words differ from the standard's.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Dialect {
+        Sqlite,
+        Postgres,
+    }
+
+    /// The one that [`Db`] speaks, for the few places where there is no way to say something to all.
+    pub const DIALECT: Dialect = Dialect::Sqlite;
 }
 
 #[cfg(test)]
