@@ -10,6 +10,7 @@ mod dataset;
 mod error;
 mod experiment;
 mod lineage;
+mod logged_model;
 mod metric;
 mod number;
 mod query;
@@ -33,6 +34,9 @@ pub use alias::{Alias, AliasMove};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use lineage::{Edge, Lineage, Node, NodeKind};
+pub use logged_model::{
+    LoggedModel, LoggedModelMetric, LoggedModelStatus, ModelDataset, ModelOrder, ModelSearch, NewLoggedModel,
+};
 pub use metric::MetricPoint;
 pub use query::Page;
 pub use run::{DatasetRef, NewRun, Run, RunFilter};

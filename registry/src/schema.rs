@@ -198,6 +198,7 @@ CREATE TABLE registry_versions (
     PRIMARY KEY (model, version)
 );
 CREATE INDEX registry_versions_of_run ON registry_versions (run);
+CREATE INDEX registry_versions_of_logged_model ON registry_versions (logged_model);
 CREATE TABLE registry_version_files (
     model TEXT NOT NULL,
     version BIGINT NOT NULL,
