@@ -251,7 +251,11 @@ fn name_is_lawful(name: &str) -> Result<(), RegistryError> {
     check::text("logged model", name, 1)?;
     if let Some(found) = name.chars().find(|c| NAME_FORBIDS.contains(c)) {
         let hint = "use a name without / : . % and quotes";
-        return Err(RegistryError::invalid(format!("logged model {name:?}"), format!("has a `{found}` in its name"), hint));
+        return Err(RegistryError::invalid(
+            format!("logged model {name:?}"),
+            format!("has a `{found}` in its name"),
+            hint,
+        ));
     }
     Ok(())
 }

@@ -69,10 +69,8 @@ impl Registry {
                 search::of_logged_models(&field, descending, on)
             })
             .collect::<Result<_, _>>()?;
-        let datasets: Vec<_> = datasets
-            .into_iter()
-            .map(|ModelDataset { name, digest }| OnDataset { name: Some(name), digest })
-            .collect();
+        let datasets: Vec<_> =
+            datasets.into_iter().map(|ModelDataset { name, digest }| OnDataset { name: Some(name), digest }).collect();
         let also = format!("{experiments:?}");
         let query =
             search::Query { kind: Kind::LoggedModels, search: &search, orders, datasets: &datasets, also: &also };

@@ -30,7 +30,10 @@ pub(super) enum Test {
     Same(String),
     Other(String),
     /// `%` is any text and `_` any character; `folds` ignores case.
-    Like { pattern: String, folds: bool },
+    Like {
+        pattern: String,
+        folds: bool,
+    },
     OneOf(Vec<String>),
     NoneOf(Vec<String>),
     IsNull,

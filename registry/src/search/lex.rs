@@ -211,7 +211,8 @@ impl Lexer<'_> {
                 _ => break,
             }
         }
-        let written_as_number = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+        let written_as_number =
+            text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
         match text.parse() {
             Ok(number) if written_as_number => Ok(Token::Number(number)),
             _ => Err(self.fault(from, text.chars().count().max(1), "a number")),

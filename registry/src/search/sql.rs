@@ -1,4 +1,8 @@
 //! Filters and orders as SQL. Whatever a caller wrote becomes a bound value, never text of the statement.
+//!
+//! Side tables are asked row by row, through their primary key, so that a search costs what its experiments hold and
+//! not what the database holds. An index by key and value would make a rare value cheaper to find, but a common one
+//! would then be looked up everywhere, and every logged value would be written twice.
 
 use storage::sql::Dialect;
 
@@ -309,7 +313,11 @@ fn whole(sql: &mut Statement, column: &str, op: Op, number: f64, unit: i128) {
             sql.push(&format!("{column} >= ")).bind(start(floor)).push(&format!(" AND {column} < ")).bind(next);
         }
         Op::Ne => {
-            sql.push(&format!("({column} < ")).bind(start(floor)).push(&format!(" OR {column} >= ")).bind(next).push(")");
+            sql.push(&format!("({column} < "))
+                .bind(start(floor))
+                .push(&format!(" OR {column} >= "))
+                .bind(next)
+                .push(")");
         }
         Op::Lt => drop(sql.push(&format!("{column} < ")).bind(start(ceil))),
         Op::Le => drop(sql.push(&format!("{column} < ")).bind(next)),

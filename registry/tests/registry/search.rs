@@ -16,8 +16,10 @@ impl Pond {
     async fn new() -> Self {
         let world = World::new().await;
         let run = world.run().await;
-        let experiment: i64 =
-            sqlx::query_scalar("SELECT MAX(id) FROM registry_experiments").fetch_one(world.meta.reader()).await.unwrap();
+        let experiment: i64 = sqlx::query_scalar("SELECT MAX(id) FROM registry_experiments")
+            .fetch_one(world.meta.reader())
+            .await
+            .unwrap();
         let pond = Self { world, experiment };
         for (name, kind, points) in [
             ("a", "tree", &[("train", "1", 1, 0.5), ("train", "2", 2, 0.1), ("test", "1", 3, 0.7)][..]),

@@ -163,7 +163,8 @@ impl Tree {
             2 => Test::OneOf(list(chance)),
             3 => Test::NoneOf(list(chance)),
             _ => {
-                let pattern = chance.pick(&["%", "x%", "%Y%", "_", "X_", "%[c]", "a*%", "ä%", "%50%", "a?b", "%x%y%", ""]);
+                let pattern =
+                    chance.pick(&["%", "x%", "%Y%", "_", "X_", "%[c]", "a*%", "ä%", "%50%", "a?b", "%x%y%", ""]);
                 let pattern = if chance.one_in(3) { text } else { pattern.to_owned() };
                 Test::Like { pattern, folds: chance.one_in(2) }
             }
@@ -269,7 +270,8 @@ async fn pages_hold_what_a_plain_reading_finds() {
             let wanted = expected(&runs, tree.as_ref(), &orders);
             let limit = 1 + chance.below(9);
             let told = format!("seed {seed}, round {round}, {limit} a page: {filter} ORDER BY {order_by:?}");
-            let pages = world.pages(&filter, &order_by, limit).await.unwrap_or_else(|error| panic!("{error} at {told}"));
+            let pages =
+                world.pages(&filter, &order_by, limit).await.unwrap_or_else(|error| panic!("{error} at {told}"));
             assert_eq!(pages.concat(), wanted, "{told}");
             assert_eq!(pages.len(), wanted.len().div_ceil(limit).max(1), "no empty page behind a full one: {told}");
             found += wanted.len();

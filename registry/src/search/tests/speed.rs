@@ -26,7 +26,8 @@ async fn full() -> World {
         }
         for key in 0..10 {
             let value = (run * 7919 + key) % 5_003;
-            writeln!(many, "INSERT INTO registry_latest_metrics VALUES ('{id}', 'm{key}', {value}.5, 0, 0, 0, 0);").unwrap();
+            writeln!(many, "INSERT INTO registry_latest_metrics VALUES ('{id}', 'm{key}', {value}.5, 0, 0, 0, 0);")
+                .unwrap();
         }
         for key in 0..8 {
             writeln!(many, "INSERT INTO registry_tags VALUES ('{id}', 't{key}', 'v');").unwrap();

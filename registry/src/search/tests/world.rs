@@ -31,8 +31,7 @@ impl Chance {
 
 pub const KEYS: [&str; 3] = ["a", "b c", "d'`\"%"];
 pub const TEXTS: [&str; 9] = ["", "x", "X", "xy", "Xyz", "a*b?[c]", "ÄÖ", "it's 50%", "x_y"];
-pub const NUMBERS: [f64; 8] =
-    [0.0, -0.5, 1.0, 1.5, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+pub const NUMBERS: [f64; 8] = [0.0, -0.5, 1.0, 1.5, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
 pub const TIMES: [i64; 6] = [0, 1_999, 2_000, 2_001, 1_700_000_000_000_000, 1_700_000_000_000_999];
 
 #[derive(Debug, Clone)]
@@ -57,6 +56,12 @@ pub fn a_run(chance: &mut Chance, n: usize) -> ARun {
         let some: Vec<_> = KEYS.iter().filter(|_| !chance.one_in(3)).collect();
         some.into_iter().map(|key| ((*key).to_owned(), chance.pick(&TEXTS).to_owned())).collect()
     };
+    let mut metrics = BTreeMap::new();
+    for key in KEYS {
+        if !chance.one_in(3) {
+            metrics.insert(key.to_owned(), chance.pick(&NUMBERS));
+        }
+    }
     let mut datasets = Vec::new();
     for i in 0..chance.below(3) {
         let context = (!chance.one_in(3)).then(|| chance.pick(&TEXTS).to_owned());
@@ -74,10 +79,7 @@ pub fn a_run(chance: &mut Chance, n: usize) -> ARun {
         deleted: chance.one_in(6),
         params: texts(chance),
         tags: texts(chance),
-        metrics: KEYS
-            .iter()
-            .filter_map(|key| (!chance.one_in(3)).then(|| ((*key).to_owned(), chance.pick(&NUMBERS))))
-            .collect(),
+        metrics,
         datasets,
     }
 }
@@ -120,8 +122,14 @@ impl World {
     }
 
     /// Every page of the living runs of experiment 0, page by page.
-    pub async fn pages(&self, filter: &str, order_by: &[String], limit: usize) -> Result<Vec<Vec<String>>, RegistryError> {
-        let mut search = search::Search { filter: filter.into(), order_by: order_by.to_vec(), limit, ..Default::default() };
+    pub async fn pages(
+        &self,
+        filter: &str,
+        order_by: &[String],
+        limit: usize,
+    ) -> Result<Vec<Vec<String>>, RegistryError> {
+        let mut search =
+            search::Search { filter: filter.into(), order_by: order_by.to_vec(), limit, ..Default::default() };
         let mut pages = Vec::new();
         let mut conn = self.meta.reader().acquire().await.unwrap();
         loop {
@@ -158,7 +166,13 @@ async fn insert(conn: &mut Conn, run: &ARun) {
     for (table, pairs) in [("params", &run.params), ("tags", &run.tags)] {
         for (key, value) in pairs {
             let sql = format!("INSERT INTO registry_{table} (run, key, value) VALUES ($1, $2, $3)");
-            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&run.id).bind(key).bind(value).execute(&mut *conn).await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(&run.id)
+                .bind(key)
+                .bind(value)
+                .execute(&mut *conn)
+                .await
+                .unwrap();
         }
     }
     for (key, value) in &run.metrics {
