@@ -22,7 +22,7 @@ mod table;
 mod wal;
 mod writer;
 
-pub use blobs::{Blobs, LocalBlobs};
+pub use blobs::{BlobStream, BlobWriter, Blobs, LocalBlobs};
 pub use error::StorageError;
 pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
 pub use journal::Journal;
