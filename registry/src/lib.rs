@@ -30,6 +30,7 @@ use runtime::Clock;
 use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
+pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use lineage::{Edge, Lineage, Node, NodeKind};
@@ -53,6 +54,8 @@ struct Inner {
     blobs: Arc<dyn Blobs>,
     points: Table,
     clock: Clock,
+    /// The turn to join an upload's parts.
+    completing: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -63,7 +66,10 @@ impl Registry {
     pub async fn open(meta: Meta, blobs: Arc<dyn Blobs>, tables: Tables, clock: Clock) -> Result<Self, RegistryError> {
         meta.migrate("registry", schema::MIGRATIONS).await?;
         let points = tables.table(schema::POINTS, schema_of(&schema::point_fields())).await?;
-        Ok(Self(Arc::new(Inner { meta, blobs, points, clock })))
+        let mut tx = meta.begin().await?;
+        artifact::clean(tx.conn(), clock.now()).await?;
+        tx.commit().await?;
+        Ok(Self(Arc::new(Inner { meta, blobs, points, clock, completing: tokio::sync::Mutex::default() })))
     }
 
     fn meta(&self) -> &Meta {
@@ -76,6 +82,10 @@ impl Registry {
 
     fn points(&self) -> &Table {
         &self.0.points
+    }
+
+    fn completing(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.completing
     }
 
     fn now(&self) -> Timestamp {

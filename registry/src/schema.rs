@@ -107,7 +107,9 @@ CREATE INDEX registry_artifacts_by_digest ON registry_artifacts (digest);
 CREATE TABLE registry_uploads (
     id TEXT PRIMARY KEY,
     path TEXT NOT NULL,
-    created_at BIGINT NOT NULL
+    parts BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    completed_at BIGINT
 );
 CREATE TABLE registry_upload_parts (
     upload TEXT NOT NULL REFERENCES registry_uploads (id),
