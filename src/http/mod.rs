@@ -7,6 +7,7 @@ mod health;
 mod layers;
 mod mlflow;
 mod pages;
+pub mod patience;
 mod pipelines;
 pub mod problem;
 mod registry;
@@ -79,6 +80,10 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
 pub struct DoorLimits {
     pub max_body_bytes: usize,
     pub deadline: std::time::Duration,
+    /// Of one artifact, or of one part of it.
+    pub max_artifact_bytes: u64,
+    /// How long an artifact on its way may stand still; it has no other deadline.
+    pub transfer_idle: std::time::Duration,
 }
 
 /// REST, pages and (merged) gRPC on one router.
@@ -90,6 +95,7 @@ pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
+        .layer(Extension(limits))
         .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));
     rest.with_state(app.clone()).merge(grpc).layer(middleware::from_fn_with_state(app, layers::observe))
 }

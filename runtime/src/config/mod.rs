@@ -39,7 +39,9 @@ pub struct Config {
 pub struct Server {
     pub listen: SocketAddr,
     pub max_body_bytes: usize,
+    pub max_artifact_bytes: usize,
     pub request_deadline: Span,
+    pub transfer_idle: Span,
     pub drain: Span,
 }
 
@@ -103,7 +105,9 @@ impl Default for Config {
             server: Server {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
                 max_body_bytes: 16 << 20,
+                max_artifact_bytes: 64 << 30,
                 request_deadline: seconds(10),
+                transfer_idle: seconds(30),
                 drain: seconds(10),
             },
             data: Data { dir: PathBuf::from("./data") },

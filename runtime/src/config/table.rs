@@ -73,11 +73,25 @@ pub const SETTINGS: &[Setting] = &[
         "Largest request body; a larger one is answered 413. Raise it to ingest larger files in one request."
     ),
     setting!(
+        server.max_artifact_bytes,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Largest artifact, or part of one, that is taken in one request; a larger one is answered 413."
+    ),
+    setting!(
         server.request_deadline,
         "duration",
         some_time,
         ToString::to_string,
         "Time a prediction may take before it is answered 504. Lower it when callers give up earlier."
+    ),
+    setting!(
+        server.transfer_idle,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "How long an artifact on its way in or out may stand still before the connection is given up. A transfer that moves may last."
     ),
     setting!(
         server.drain,

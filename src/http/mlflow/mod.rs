@@ -3,7 +3,7 @@
 //! Each file serves the routes of one noun, written without their prefix: they are served under `/api/2.0/mlflow` and
 //! `/ajax-api/2.0/mlflow`. Handlers read [`wire::Fields`], call one method of the registry and write the answer.
 
-mod artifacts;
+pub mod artifacts;
 mod experiments;
 mod logged_models;
 mod models;
