@@ -67,6 +67,7 @@ pub struct Idle {
 
 enum Process {
     Ours(Server),
+    #[expect(dead_code, reason = "held for its end")]
     Theirs(Group),
 }
 
