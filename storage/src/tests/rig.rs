@@ -32,7 +32,7 @@ impl Rig {
     }
 
     pub async fn with(dir: &Path, blobs: Arc<dyn Blobs>) -> Self {
-        let meta = crate::testing::meta_in(dir).await;
+        let meta = Meta::open(&dir.join("meta.db")).await.unwrap();
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.join("wal")).await.unwrap();
         Self { meta, blobs, tables }
     }
