@@ -6,17 +6,24 @@
 mod alias;
 mod artifact;
 mod check;
+mod contents;
 mod dataset;
 mod error;
 mod experiment;
 mod lineage;
 mod metric;
+mod mlmodel;
+mod model;
+mod model_tag;
 mod number;
 mod query;
+mod register;
 mod row;
 mod run;
 mod schema;
 mod search;
+mod source;
+mod stage;
 mod version;
 
 use std::sync::Arc;
@@ -34,10 +41,13 @@ pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use lineage::{Edge, Lineage, Node, NodeKind};
 pub use metric::MetricPoint;
+pub use model::{Model, NewModel, RegisteredModel};
 pub use query::Page;
+pub use register::{NewVersion, SourcedVersion};
 pub use run::{DatasetRef, NewRun, Run, RunFilter};
 pub use search::Search;
-pub use version::{Model, ModelVersion, NewVersion};
+pub use stage::Stage;
+pub use version::ModelVersion;
 
 /// The name that always means the newest version; no alias may be called so.
 pub const LATEST: &str = "latest";

@@ -8,7 +8,6 @@ mod fit;
 mod handle;
 mod importance;
 mod job;
-mod mlmodel;
 mod net;
 mod parity;
 mod prep;

@@ -2,4 +2,5 @@
 
 mod models;
 mod runs;
+mod sources;
 mod world;
