@@ -1,7 +1,8 @@
 //! What can go wrong while conducting.
 
 use domain::{
-    Coded, EndpointName, ErrorCode, ModelRef, PipelineName, PipelineRunId, SourceName, ports::PortError, state::IllegalMove,
+    Coded, EndpointName, ErrorCode, ModelRef, PipelineName, PipelineRunId, SourceName, ports::PortError,
+    state::IllegalMove,
 };
 use serving::ServingError;
 use storage::StorageError;

@@ -47,7 +47,8 @@ pub(crate) fn alias(alias: &str) -> Result<(), RegistryError> {
     let sized = (1..=ALIAS_CHARS_MAX).contains(&alias.len());
     if !sized || !alias.bytes().all(lawful) || alias.eq_ignore_ascii_case(crate::LATEST) || versioned || number(alias) {
         let shown: String = alias.chars().take(40).collect();
-        let hint = "use at most 255 letters, digits, `_` or `-`; neither `latest` nor what reads as a version, as `v3` or `3`";
+        let hint =
+            "use at most 255 letters, digits, `_` or `-`; neither `latest` nor what reads as a version, as `v3` or `3`";
         return Err(RegistryError::invalid(format!("alias {shown:?}"), "is not a lawful alias", hint));
     }
     Ok(())

@@ -3,8 +3,11 @@
 //! A pickle runs whatever its maker put into it when it is loaded. Files are looked at by name and by their first and
 //! last bytes; nothing here, or anywhere in this server, loads one.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use domain::Digest;
+use storage::Blobs;
 
 use crate::{
     RegistryError,
@@ -24,10 +27,14 @@ const CODE: &[(&[&str], &str)] = &[
     (&["pkl", "pickle", "cloudpickle", "joblib", "dill", "p", "sav"], "a pickle"),
     (&["pt", "pth", "ckpt", "mar"], "a PyTorch file, which holds a pickle"),
     (&["keras", "h5", "hdf5"], "a Keras file, which may hold code"),
-    (&["py", "pyc", "pyo", "pyd", "ipynb", "sh", "so", "dll", "dylib", "exe", "jar", "whl", "egg", "rds", "rdata"], "code"),
+    (
+        &["py", "pyc", "pyo", "pyd", "ipynb", "sh", "so", "dll", "dylib", "exe", "jar", "whl", "egg", "rds", "rdata"],
+        "code",
+    ),
 ];
 /// Endings of formats that hold data only, so that a file too large to look into is trusted.
-const DATA: &[&str] = &["onnx", "data", "safetensors", "gguf", "parquet", "csv", "json", "yaml", "yml", "txt", "md", "tflite"];
+const DATA: &[&str] =
+    &["onnx", "data", "safetensors", "gguf", "parquet", "csv", "json", "yaml", "yml", "txt", "md", "tflite"];
 
 /// What was found in a directory of files.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,16 +44,30 @@ pub(crate) struct Contents {
     pub unsafe_reason: Option<String>,
 }
 
-/// Looks through the files; `read` gives the bytes of one.
-pub(crate) async fn inspect(
-    files: &[StoredFile],
-    read: impl AsyncFn(Digest) -> Result<Bytes, RegistryError>,
-) -> Result<Contents, RegistryError> {
+/// Where the bytes of files are.
+#[derive(Clone, Copy)]
+pub(crate) enum From<'a> {
+    /// In hand, all of them.
+    Hand(&'a BTreeMap<Digest, Bytes>),
+    Store(&'a dyn Blobs),
+}
+
+impl From<'_> {
+    async fn read(self, digest: &Digest) -> Result<Bytes, RegistryError> {
+        match self {
+            Self::Hand(all) => Ok(all[digest].clone()),
+            Self::Store(blobs) => Ok(blobs.get(digest).await?),
+        }
+    }
+}
+
+/// Looks through the files.
+pub(crate) async fn inspect(files: &[StoredFile], from: From<'_>) -> Result<Contents, RegistryError> {
     let mut contents = Contents::default();
     let mut reasons = Vec::new();
     for file in files {
         if file.path == mlmodel::FILE {
-            let text = if file.bytes > MLMODEL_BYTES_MAX { Bytes::new() } else { read(file.digest).await? };
+            let text = if file.bytes > MLMODEL_BYTES_MAX { Bytes::new() } else { from.read(&file.digest).await? };
             match MlModel::read(&text) {
                 Some(model) => contents.model = model,
                 None => reasons.push("its `MLmodel` cannot be read, so how it is loaded is not known".to_owned()),
@@ -59,7 +80,7 @@ pub(crate) async fn inspect(
                 let known = endings(&file.path).last().is_some_and(|ending| DATA.contains(&ending.as_str()));
                 (!known).then_some("of no known format and too large to look into")
             }
-            None => by_bytes(&read(file.digest).await?),
+            None => by_bytes(&from.read(&file.digest).await?),
         };
         // Once is enough to know, but the `MLmodel` is still to come.
         if let (Some(kind), true) = (found, reasons.is_empty()) {
@@ -132,7 +153,15 @@ mod tests {
         for path in ["model.pkl", "a/b/python_model.PKL", "model.pkl.gz", "w.joblib", "m.pt", "code/x.py"] {
             assert!(by_name(path).is_some(), "{path}");
         }
-        for path in ["model.onnx", "model.onnx.data", "MLmodel", "requirements.txt", "pkl", "input_example.json", "a.pkl/x.json"] {
+        for path in [
+            "model.onnx",
+            "model.onnx.data",
+            "MLmodel",
+            "requirements.txt",
+            "pkl",
+            "input_example.json",
+            "a.pkl/x.json",
+        ] {
             assert_eq!(by_name(path), None, "{path}");
         }
     }
@@ -167,8 +196,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_too_large_to_look_into_is_trusted_only_by_a_format_of_data() {
-        let file = |path: &str| StoredFile { path: path.into(), digest: Digest::of(b""), bytes: LOOKED_INTO_BYTES_MAX + 1 };
-        let unread = async |_| -> Result<Bytes, RegistryError> { panic!("it is not read") };
+        let file =
+            |path: &str| StoredFile { path: path.into(), digest: Digest::of(b""), bytes: LOOKED_INTO_BYTES_MAX + 1 };
+        // Reading any of them would fail.
+        let nothing = BTreeMap::new();
+        let unread = From::Hand(&nothing);
         assert_eq!(inspect(&[file("model.onnx"), file("model.onnx.data")], unread).await.unwrap(), Contents::default());
         let reason = inspect(&[file("weights")], unread).await.unwrap().unsafe_reason.unwrap();
         assert!(reason.contains("too large"), "{reason}");

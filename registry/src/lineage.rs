@@ -106,11 +106,12 @@ impl Registry {
             lineage.node(&id, NodeKind::Dataset, label);
             lineage.edge(&id, &run_id, "read_by");
         }
-        let inputs: Vec<(String, String, Option<String>)> =
-            sqlx::query_as("SELECT name, digest, context FROM registry_inputs WHERE run = $1 ORDER BY position, name, digest")
-                .bind(run.to_string())
-                .fetch_all(self.meta().reader())
-                .await?;
+        let inputs: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT name, digest, context FROM registry_inputs WHERE run = $1 ORDER BY position, name, digest",
+        )
+        .bind(run.to_string())
+        .fetch_all(self.meta().reader())
+        .await?;
         for (name, digest, context) in inputs {
             let id = format!("input/{name}/{digest}");
             let label = context.filter(|context| !context.is_empty()).map_or(name.clone(), |c| format!("{name} ({c})"));

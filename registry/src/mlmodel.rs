@@ -238,7 +238,10 @@ signature:
     fn what_a_client_wrote_is_understood() {
         let read = MlModel::read(SKLEARN.as_bytes()).unwrap();
         assert_eq!(read.flavors, ["python_function", "sklearn"]);
-        assert_eq!((read.model_uuid.as_deref(), read.input_example.as_deref()), (Some("4b1f"), Some("input_example.json")));
+        assert_eq!(
+            (read.model_uuid.as_deref(), read.input_example.as_deref()),
+            (Some("4b1f"), Some("input_example.json"))
+        );
         assert!(read.unsafe_reason.as_ref().unwrap().contains("`sklearn` is kept as a pickle"));
         let signature = read.signature();
         assert_eq!(signature.inputs, [Field::new("alcohol", ValueType::Float), Field::new("age", ValueType::Int)]);
@@ -261,7 +264,10 @@ signature:
         ] {
             assert!(reason(flavors).is_some(), "{flavors}");
         }
-        assert_eq!(reason("{onnx: {code: null, data: model.onnx}, python_function: {loader_module: mlflow.onnx}}"), None);
+        assert_eq!(
+            reason("{onnx: {code: null, data: model.onnx}, python_function: {loader_module: mlflow.onnx}}"),
+            None
+        );
     }
 
     #[test]

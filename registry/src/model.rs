@@ -116,7 +116,11 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown model.
-    pub async fn latest_versions(&self, name: &ModelName, stages: &[Stage]) -> Result<Vec<ModelVersion>, RegistryError> {
+    pub async fn latest_versions(
+        &self,
+        name: &ModelName,
+        stages: &[Stage],
+    ) -> Result<Vec<ModelVersion>, RegistryError> {
         let mut found = self.registered_model(name).await?.latest_versions;
         found.retain(|version| stages.is_empty() || stages.contains(&version.stage));
         Ok(found)
@@ -168,7 +172,8 @@ impl Registry {
                 .await?;
             // Told under both names, so that the story of either leads to the other.
             for name in [from, to] {
-                note(&mut tx, now, EventKind::ModelChanged, name, json!({"renamed_from": from, "renamed_to": to})).await?;
+                note(&mut tx, now, EventKind::ModelChanged, name, json!({"renamed_from": from, "renamed_to": to}))
+                    .await?;
             }
         }
         let renamed = registered(tx.conn(), to).await?;
@@ -199,13 +204,7 @@ fn taken(name: &ModelName) -> RegistryError {
     RegistryError::Exists { what: "registered model", name: name.to_string(), detail: "" }
 }
 
-async fn note(
-    tx: &mut Tx,
-    at: Timestamp,
-    kind: EventKind,
-    name: &ModelName,
-    body: Value,
-) -> Result<(), RegistryError> {
+async fn note(tx: &mut Tx, at: Timestamp, kind: EventKind, name: &ModelName, body: Value) -> Result<(), RegistryError> {
     let subject = format!("model/{name}");
     tx.append(NewEvent { at, kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
     Ok(())

@@ -84,9 +84,9 @@ impl Registry {
             Ok::<_, RegistryError>(StoredFile { path: path.clone(), digest, bytes: bytes.len() as u64 })
         });
         let stored: Vec<StoredFile> = try_join_all(stored).await?;
-        let by_digest: BTreeMap<Digest, &[u8]> =
-            stored.iter().map(|file| (file.digest, files[&file.path].as_ref())).collect();
-        let contents = contents::inspect(&stored, async |digest| Ok(Bytes::copy_from_slice(by_digest[&digest]))).await?;
+        let hand: BTreeMap<Digest, Bytes> =
+            stored.iter().map(|file| (file.digest, Bytes::from_owner(files[&file.path].clone()))).collect();
+        let contents = contents::inspect(&stored, contents::From::Hand(&hand)).await?;
 
         let mut tx = self.begin().await?;
         run::require(tx.conn(), &new.run).await?;
@@ -145,7 +145,7 @@ impl Registry {
             };
             let contents = match &found.original {
                 Some(_) => Contents::default(),
-                None => contents::inspect(&found.files, async |digest| Ok(self.blobs().get(&digest).await?)).await?,
+                None => contents::inspect(&found.files, contents::From::Store(self.blobs())).await?,
             };
             let now = self.now();
             let mut tx = self.begin().await?;
@@ -330,12 +330,7 @@ async fn find(conn: &mut Conn, wanted: &Source, new: &SourcedVersion) -> Result<
 }
 
 /// Finds whose artifacts a path lies among: those of the run or logged model that were named, else of any.
-async fn owner(
-    conn: &mut Conn,
-    path: &str,
-    new: &SourcedVersion,
-    found: &mut Found,
-) -> Result<(), RegistryError> {
+async fn owner(conn: &mut Conn, path: &str, new: &SourcedVersion, found: &mut Found) -> Result<(), RegistryError> {
     let inside = |location: &str| source::kept(location).is_some_and(|root| source::within(path, root));
     if new.run.is_none() && new.logged_model.is_none() {
         for part in path.split('/') {
@@ -470,14 +465,16 @@ async fn insert(conn: &mut Conn, version: &ModelVersion, files: &[StoredFile]) -
     .execute(&mut *conn)
     .await?;
     for file in files {
-        sqlx::query("INSERT INTO registry_version_files (model, version, path, digest, bytes) VALUES ($1, $2, $3, $4, $5)")
-            .bind(model)
-            .bind(number)
-            .bind(&file.path)
-            .bind(file.digest.to_string())
-            .bind(row::count(file.bytes))
-            .execute(&mut *conn)
-            .await?;
+        sqlx::query(
+            "INSERT INTO registry_version_files (model, version, path, digest, bytes) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(model)
+        .bind(number)
+        .bind(&file.path)
+        .bind(file.digest.to_string())
+        .bind(row::count(file.bytes))
+        .execute(&mut *conn)
+        .await?;
     }
     for (key, value) in &version.metrics {
         sqlx::query("INSERT INTO registry_version_metrics (model, version, key, value) VALUES ($1, $2, $3, $4)")

@@ -228,7 +228,10 @@ mod tests {
     fn places_of_this_server_are_understood() {
         let run = RunId::mint();
         let parse = |text: &str| Source::parse(text).unwrap();
-        assert_eq!(parse("mlflow-artifacts:/1/abc/artifacts/my model/"), Source::Kept("1/abc/artifacts/my model".into()));
+        assert_eq!(
+            parse("mlflow-artifacts:/1/abc/artifacts/my model/"),
+            Source::Kept("1/abc/artifacts/my model".into())
+        );
         assert_eq!(parse("mlflow-artifacts:///1/abc"), Source::Kept("1/abc".into()));
         assert_eq!(parse(&format!("runs:/{run}/a/b")), Source::Run { run, path: "a/b".into() });
         assert_eq!(parse(&format!("runs:/{run}")), Source::Run { run, path: String::new() });
@@ -244,18 +247,54 @@ mod tests {
     #[test]
     fn places_that_are_local_hidden_or_exotic_are_refused() {
         let shape = [
-            "", "/etc/passwd", "etc/passwd", "./model", "file:/etc", "file:///etc", "FILE:///etc", "C:\\model", "c:/model",
-            "dbfs:/x", "ftp://host/x", "javascript:alert(1)", "data:text/plain,x", "jdbc:x", "mlflow-artifacts:/",
-            "mlflow-artifacts:", "mlflow-artifacts://other:5000/1/x", "runs://evil/x", "models://evil/m/1", "models:/", "models:/x",
-            "models:/a/b/c", "runs:/", "s3:/bucket/x", "s3:///x", "http:///x", "mlflow-artifacts:/1/a\nb",
+            "",
+            "/etc/passwd",
+            "etc/passwd",
+            "./model",
+            "file:/etc",
+            "file:///etc",
+            "FILE:///etc",
+            "C:\\model",
+            "c:/model",
+            "dbfs:/x",
+            "ftp://host/x",
+            "javascript:alert(1)",
+            "data:text/plain,x",
+            "jdbc:x",
+            "mlflow-artifacts:/",
+            "mlflow-artifacts:",
+            "mlflow-artifacts://other:5000/1/x",
+            "runs://evil/x",
+            "models://evil/m/1",
+            "models:/",
+            "models:/x",
+            "models:/a/b/c",
+            "runs:/",
+            "s3:/bucket/x",
+            "s3:///x",
+            "http:///x",
+            "mlflow-artifacts:/1/a\nb",
         ];
         let hidden = [
-            "..", "%2e%2e", "%252e%252e", "%25252525252e%252e", "..%5c", "..;x", "a#/../", "a?x=../", "%00", "..%2f", "a%23b", ".",
-            "%c0%ae", "%2525252525252525252525252e",
+            "..",
+            "%2e%2e",
+            "%252e%252e",
+            "%25252525252e%252e",
+            "..%5c",
+            "..;x",
+            "a#/../",
+            "a?x=../",
+            "%00",
+            "..%2f",
+            "a%23b",
+            ".",
+            "%c0%ae",
+            "%2525252525252525252525252e",
         ];
         let texts = shape.into_iter().map(str::to_owned);
         for text in texts.chain(hidden.iter().flat_map(|part| {
-            ["mlflow-artifacts:/1/r/artifacts", "s3://bucket", "https://example.com"].map(|base| format!("{base}/{part}/x"))
+            ["mlflow-artifacts:/1/r/artifacts", "s3://bucket", "https://example.com"]
+                .map(|base| format!("{base}/{part}/x"))
         })) {
             assert!(Source::parse(&text).is_err(), "{text}");
         }
@@ -264,9 +303,30 @@ mod tests {
     #[test]
     fn an_address_of_an_inner_network_is_refused_however_it_is_written() {
         for host in [
-            "127.0.0.1", "localhost", "LOCALHOST.", "a.localhost", "169.254.169.254", "10.0.0.1", "192.168.1.1:80", "172.16.0.1",
-            "0.0.0.0", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "[fe80::1]", "[fc00::1]",
-            "[64:ff9b::a00:1]", "user:secret@example.com", "metadata.google.internal", "printer.local", "100.64.0.1", "[::1", "",
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "169.254.169.254",
+            "10.0.0.1",
+            "192.168.1.1:80",
+            "172.16.0.1",
+            "0.0.0.0",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[fe80::1]",
+            "[fc00::1]",
+            "[64:ff9b::a00:1]",
+            "user:secret@example.com",
+            "metadata.google.internal",
+            "printer.local",
+            "100.64.0.1",
+            "[::1",
+            "",
         ] {
             assert!(public(host).is_err(), "{host}");
         }
@@ -279,6 +339,9 @@ mod tests {
     fn a_directory_holds_itself_and_what_lies_below_but_not_its_neighbour() {
         assert!(within("1/r/artifacts", "1/r/artifacts") && within("1/r/artifacts/m", "1/r/artifacts"));
         assert!(!within("1/r/artifacts2", "1/r/artifacts") && !within("1/r", "1/r/artifacts"));
-        assert_eq!((kept("mlflow-artifacts:/1/r"), kept("s3://b/r"), kept("mlflow-artifacts:/")), (Some("1/r"), None, None));
+        assert_eq!(
+            (kept("mlflow-artifacts:/1/r"), kept("s3://b/r"), kept("mlflow-artifacts:/")),
+            (Some("1/r"), None, None)
+        );
     }
 }

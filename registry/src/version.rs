@@ -218,7 +218,8 @@ pub(crate) async fn delete(
         let body = json!({"model": model, "alias": alias, "from": version.version, "reason": "the version is deleted"});
         tx.append(event(EventKind::AliasRemoved, subject, body)).await?;
     }
-    let (subject, body) = (format!("model/{}", version.reference()), json!({"files": version.files, "run": version.run}));
+    let (subject, body) =
+        (format!("model/{}", version.reference()), json!({"files": version.files, "run": version.run}));
     tx.append(event(EventKind::VersionDeleted, subject, body)).await?;
     // Files of runs and logged models stay theirs; a folder of its own goes with the last version that names it.
     let own = source::kept(&version.download).filter(|path| source::within(path, FOLDER));
@@ -450,10 +451,8 @@ pub(crate) async fn load(conn: &mut Conn, which: &Which<'_>) -> Result<Vec<Model
     let aliases: Vec<(String, i64, String)> = aliases.query_as().fetch_all(&mut *conn).await?;
 
     let mut versions = rows.into_iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
-    let mut known: BTreeMap<Key, &mut ModelVersion> = versions
-        .iter_mut()
-        .map(|version| ((version.model.to_string(), i64::from(version.version)), version))
-        .collect();
+    let mut known: BTreeMap<Key, &mut ModelVersion> =
+        versions.iter_mut().map(|version| ((version.model.to_string(), i64::from(version.version)), version)).collect();
     for (model, number, path, digest) in files {
         if let Some(version) = known.get_mut(&(model, number)) {
             version.files.insert(path, row::parse(&digest, "version")?);

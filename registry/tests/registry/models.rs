@@ -28,7 +28,10 @@ async fn a_version_is_opened_as_it_was_registered() {
     // With these, MLflow's client loads it.
     let added: Vec<_> = opened.files.keys().filter(|path| !new.files.contains_key(*path)).collect();
     assert_eq!(added, ["MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt"]);
-    assert_eq!((&found.flavors[..], found.unsafe_reason), (&["onnx".to_owned(), "python_function".to_owned()][..], None));
+    assert_eq!(
+        (&found.flavors[..], found.unsafe_reason),
+        (&["onnx".to_owned(), "python_function".to_owned()][..], None)
+    );
     let [event] = &world.meta.journal().about("model/flight-delay/1", 9).await.unwrap()[..] else {
         panic!("one event")
     };
@@ -236,7 +239,11 @@ async fn a_model_is_created_once_described_and_tagged() {
 
     let registry = &world.registry;
     for key in ["", "a//b", "../x", "/x", "a\nb", "a?b", &"k".repeat(251)] {
-        assert_eq!(registry.tag_model(&model(), key, "x").await.unwrap_err().code(), ErrorCode::InvalidArgument, "{key}");
+        assert_eq!(
+            registry.tag_model(&model(), key, "x").await.unwrap_err().code(),
+            ErrorCode::InvalidArgument,
+            "{key}"
+        );
     }
     let long = "x".repeat(100_001);
     assert_eq!(registry.tag_model(&model(), "x", &long).await.unwrap_err().code(), ErrorCode::InvalidArgument);
@@ -273,7 +280,10 @@ async fn renaming_keeps_versions_aliases_tags_and_files() {
     let to: domain::ModelName = "Delays of Trains".parse().unwrap();
     let renamed = registry.rename_model(&model(), &to).await.unwrap();
     assert_eq!((&renamed.model.name, renamed.model.latest), (&to, 2));
-    assert_eq!((renamed.model.aliases, renamed.model.tags), ([("champion".to_owned(), 1)].into(), texts(&[("team", "ops")])));
+    assert_eq!(
+        (renamed.model.aliases, renamed.model.tags),
+        ([("champion".to_owned(), 1)].into(), texts(&[("team", "ops")]))
+    );
     let after = registry.version(&registry.resolve(&to, "champion").await.unwrap()).await.unwrap();
     let same = registry::ModelVersion { model: to.clone(), ..before };
     assert_eq!(format!("{after:?}"), format!("{same:?}"), "metrics may be NaN, which equals nothing");
@@ -333,10 +343,17 @@ async fn a_deleted_version_leaves_its_number_and_takes_its_aliases_along() {
         registry.describe_version(&reference(3), "").await.unwrap_err(),
         registry.move_to_stage(&reference(3), Stage::Staging, false).await.unwrap_err(),
     ] {
-        assert_eq!((error.code(), error.hint()), (ErrorCode::NotFound, "the newest version is 2".to_owned()), "{error}");
+        assert_eq!(
+            (error.code(), error.hint()),
+            (ErrorCode::NotFound, "the newest version is 2".to_owned()),
+            "{error}"
+        );
     }
     let history = registry.alias_history(&model(), "champion", 9).await.unwrap();
-    assert_eq!(history.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::AliasRemoved, EventKind::AliasMoved]);
+    assert_eq!(
+        history.iter().map(|event| event.kind).collect::<Vec<_>>(),
+        [EventKind::AliasRemoved, EventKind::AliasMoved]
+    );
     assert_eq!(registry.register(version_of(run, b"4")).await.unwrap().version, 4, "no number is given twice");
     registry.delete_version(&reference(2), "tester").await.unwrap();
     registry.delete_version(&reference(1), "tester").await.unwrap();
@@ -352,7 +369,11 @@ async fn an_alias_is_removed_once_and_never_missed() {
     let registry = &world.registry;
     registry.set_alias(&model(), "Champion", 1, "tester", "").await.unwrap();
     assert_eq!(registry.alias_version(&model(), "Champion").await.unwrap().version, 1);
-    assert_eq!(registry.alias_version(&model(), "champion").await.unwrap_err().code(), ErrorCode::NotFound, "by its case");
+    assert_eq!(
+        registry.alias_version(&model(), "champion").await.unwrap_err().code(),
+        ErrorCode::NotFound,
+        "by its case"
+    );
     for _ in 0..2 {
         registry.remove_alias(&model(), "Champion", "tester").await.unwrap();
     }

@@ -18,7 +18,8 @@ signature:
   inputs: '[{\"type\": \"double\", \"name\": \"distance\"}, {\"type\": \"string\", \"name\": \"place\"}]'
   outputs: '[{\"type\": \"tensor\", \"tensor-spec\": {\"dtype\": \"float32\", \"shape\": [-1, 2]}}]'
 ";
-const FILES: [(&str, &[u8]); 3] = [("MLmodel", ONNX.as_bytes()), ("input_example.json", b"{}"), ("model.onnx", b"weights")];
+const FILES: [(&str, &[u8]); 3] =
+    [("MLmodel", ONNX.as_bytes()), ("input_example.json", b"{}"), ("model.onnx", b"weights")];
 
 /// A world with the model, a run, and the run's files below `model`.
 async fn world() -> (World, RunId, String) {
@@ -60,7 +61,10 @@ async fn a_version_made_from_a_runs_files_is_the_same_record_as_one_made_from_by
     let inputs = [Field::new("distance", ValueType::Float), Field::new("place", ValueType::Text)];
     assert_eq!((&found.signature.inputs[..], &found.signature.outputs[..]), (&inputs[..], &[][..]));
     assert_eq!(found.stated_signature.unwrap()["outputs"][0]["tensor-spec"]["shape"][1], 2, "kept as it was stated");
-    assert_eq!((found.input_example.as_deref(), found.model_uuid.as_deref()), (Some("input_example.json"), Some("0af3")));
+    assert_eq!(
+        (found.input_example.as_deref(), found.model_uuid.as_deref()),
+        (Some("input_example.json"), Some("0af3"))
+    );
     assert_eq!(found.run_link, "https://elsewhere.example.com/run");
     let uri = world.registry.download_uri(&reference(1)).await.unwrap();
     assert_eq!((uri.as_str(), found.source.as_str()), (&*format!("mlflow-artifacts:/{directory}"), uri.as_str()));
@@ -107,7 +111,10 @@ async fn a_source_leads_to_its_files_however_it_is_named() {
     let tag = "SELECT value FROM registry_logged_model_tags WHERE model = $1 AND key = 'mlflow.modelVersions'";
     let tag: String = sqlx::query_scalar(tag).bind(id).fetch_one(world.meta.reader()).await.unwrap();
     let tag: serde_json::Value = serde_json::from_str(&tag).unwrap();
-    assert_eq!((tag.as_array().unwrap().len(), &tag[0]), (4, &serde_json::json!({"name": "flight-delay", "version": 5})));
+    assert_eq!(
+        (tag.as_array().unwrap().len(), &tag[0]),
+        (4, &serde_json::json!({"name": "flight-delay", "version": 5}))
+    );
     let elsewhere = register(&world, from("s3://bucket/model")).await.unwrap();
     assert_eq!((elsewhere.download.as_str(), elsewhere.files.len(), elsewhere.run), ("s3://bucket/model", 0, None));
     let error = Models::open(&world.registry, &elsewhere.reference()).await.unwrap_err();
@@ -145,7 +152,8 @@ async fn a_source_that_is_not_what_it_is_said_to_be_is_refused_and_takes_no_numb
         (None, None, "models:/flight-delay@champion".to_owned(), ErrorCode::NotFound),
         (None, None, "models:/stranger/1".to_owned(), ErrorCode::NotFound),
     ] {
-        let new = SourcedVersion { run: run_said, logged_model: logged_said.map(str::to_owned), ..from(source.clone()) };
+        let new =
+            SourcedVersion { run: run_said, logged_model: logged_said.map(str::to_owned), ..from(source.clone()) };
         let error = register(&world, new).await.unwrap_err();
         assert_eq!(error.code(), code, "{source}: {error}");
     }
@@ -285,7 +293,11 @@ async fn lineage_leads_from_told_inputs_over_the_logged_model_to_the_version() {
     let (run, logged) = (format!("run/{run}"), format!("logged_model/{id}"));
     assert_eq!(
         edges,
-        [("input/wine/a1b2", &*run, "read_by"), (&*run, &*logged, "made"), (&*logged, "model/flight-delay/1", "registered_as")]
+        [
+            ("input/wine/a1b2", &*run, "read_by"),
+            (&*run, &*logged, "made"),
+            (&*logged, "model/flight-delay/1", "registered_as")
+        ]
     );
     register(&world, from("s3://bucket/x")).await.unwrap();
     let alone = world.registry.lineage(&reference(2)).await.unwrap();

@@ -108,7 +108,9 @@ async fn alias_version(State(app): State<App>, fields: Fields) -> Answer {
     let found = app.registry.alias_version(&name(&fields)?, &fields.text("alias")?).await;
     // The client tells an absent alias from an absent model by this code.
     let found = found.map_err(|error| match error {
-        RegistryError::NoSuchAlias { alias, .. } => Refusal::invalid(format!("Registered model alias {alias} not found.")),
+        RegistryError::NoSuchAlias { alias, .. } => {
+            Refusal::invalid(format!("Registered model alias {alias} not found."))
+        }
         error => error.into(),
     })?;
     answer("model_version", version_json(&found))
