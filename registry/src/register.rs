@@ -48,7 +48,7 @@ pub struct NewVersion {
 /// A version about to be registered from where its files lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourcedVersion {
-    /// `mlflow-artifacts:/...`, `runs:/<run>/<path>`, `models:/m-<id>`, `models:/<name>/<version>`, or an address in an
+    /// `mlflow-artifacts:/...` of the run or logged model below, `runs:/<run>/<path>`, `models:/m-<id>`, `models:/<name>/<version>`, or an address in an
     /// object store, which is kept and never read.
     pub source: String,
     pub run: Option<RunId>,
@@ -309,7 +309,7 @@ async fn find(conn: &mut Conn, wanted: &Source, new: &SourcedVersion) -> Result<
             found.files = files_of(conn, &original.reference()).await?;
             found.original = Some(original.reference());
         }
-        Source::Kept(path) => owner(conn, path, new, &mut found).await?,
+        Source::Kept(path) => owned(conn, path, new).await?,
     }
     if let Some(id) = &found.logged_model {
         let logged = logged_model(conn, id).await?;
@@ -329,24 +329,13 @@ async fn find(conn: &mut Conn, wanted: &Source, new: &SourcedVersion) -> Result<
     Ok(found)
 }
 
-/// Finds whose artifacts a path lies among: those of the run or logged model that were named, else of any.
-async fn owner(conn: &mut Conn, path: &str, new: &SourcedVersion, found: &mut Found) -> Result<(), RegistryError> {
+/// Fails unless a path lies among the artifacts of the run or the logged model that it is said to be of: whoever may
+/// register a version must not reach any other files by it.
+async fn owned(conn: &mut Conn, path: &str, new: &SourcedVersion) -> Result<(), RegistryError> {
     let inside = |location: &str| source::kept(location).is_some_and(|root| source::within(path, root));
     if new.run.is_none() && new.logged_model.is_none() {
-        for part in path.split('/') {
-            if let Ok(run) = part.parse::<RunId>()
-                && let Ok(root) = run_artifacts(conn, &run).await
-                && inside(&root)
-            {
-                found.run = Some(run);
-            } else if part.starts_with("m-")
-                && let Ok(logged) = logged_model(conn, part).await
-                && inside(&logged.artifact_uri)
-            {
-                found.logged_model = Some(part.to_owned());
-            }
-        }
-        return Ok(());
+        let hint = "give the run_id or the model_id whose artifacts these are";
+        return Err(RegistryError::invalid(format!("source {:?}", new.source), "is of no run or logged model", hint));
     }
     if let Some(id) = &new.logged_model
         && inside(&logged_model(conn, id).await?.artifact_uri)

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use backends::{MODEL_FILE, OUTPUT};
 use domain::{
@@ -12,6 +15,7 @@ use crate::{
     Progress, TrainJob, Trained, TrainerError,
     importance::importance,
     job::metric,
+    mlmodel,
     net::{self, Rows},
     parity,
     prep::{Plan, Preprocessor},
@@ -119,6 +123,8 @@ pub fn fit(
     };
     let reference = reference::write(&prep, train, &parity.scores, &importance, holdout)?;
     files.insert(reference::FILE.to_owned(), reference.into());
+    let mlmodel = mlmodel::write(&job.id, &prep.inputs, now(), &onnx.version)?;
+    files.insert(mlmodel::FILE.to_owned(), mlmodel.into_bytes().into());
     metrics.insert(metric::FIT_SECONDS.to_owned(), start.elapsed().as_secs_f64());
     progress(Progress::Finished {
         best_epoch: best.epoch,
@@ -210,4 +216,10 @@ fn environment(job: &TrainJob, onnx_version: &str) -> BTreeMap<String, String> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// Wall time, for the record only: no decision hangs on it.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

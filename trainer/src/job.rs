@@ -58,7 +58,7 @@ pub struct EpochMetrics {
 /// A finished job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
-    /// `model.onnx`, `reference.json`.
+    /// `model.onnx`, `reference.json`, `MLmodel`.
     pub files: ModelFiles,
     pub signature: Signature,
     /// Keys: see [`crate::metric`].

@@ -8,6 +8,7 @@ mod fit;
 mod handle;
 mod importance;
 mod job;
+mod mlmodel;
 mod net;
 mod parity;
 mod prep;

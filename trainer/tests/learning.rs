@@ -52,7 +52,7 @@ fn every_step_agrees_in_candle_and_onnx_runtime_on_hostile_rows() {
         assert!(difference <= 1e-5, "{difference:e}");
         assert!(trained.metrics[metric::AUC] > 0.7, "{:?}", trained.metrics);
         let names: Vec<&str> = trained.files.keys().map(String::as_str).collect();
-        assert_eq!(names, ["model.onnx", "reference.json"]);
+        assert_eq!(names, ["MLmodel", "model.onnx", "reference.json"]);
     }
 }
 
@@ -201,6 +201,10 @@ fn the_files_say_what_the_model_was_made_from() {
     assert_eq!(reference.importance, trained.importance);
     assert_eq!(reference.holdout.log_loss, trained.metrics[metric::LOG_LOSS]);
 
+    let mlmodel = std::str::from_utf8(&trained.files["MLmodel"]).unwrap();
+    for wanted in ["flavors:", "onnx:", "data: model.onnx", "utc_time_created:", r#""name":"probability""#] {
+        assert!(mlmodel.contains(wanted), "{wanted} in {mlmodel}");
+    }
     assert_eq!(trained.params["learner"], "logistic");
     assert!(trained.environment["onnxruntime"].starts_with("1."));
 }

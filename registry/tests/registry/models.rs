@@ -289,12 +289,12 @@ async fn renaming_keeps_versions_aliases_tags_and_files() {
     assert_eq!(format!("{after:?}"), format!("{same:?}"), "metrics may be NaN, which equals nothing");
     Models::open(registry, &after.reference()).await.unwrap();
     assert_eq!(registry.version(&reference(1)).await.unwrap_err().code(), ErrorCode::NotFound);
-    assert_eq!(registry.register(domain_version(&to, run)).await.unwrap().version, 3, "counting goes on");
+    assert_eq!(registry.register(version_named(&to, run)).await.unwrap().version, 3, "counting goes on");
     let events = world.meta.journal().about("model/flight-delay", 1).await.unwrap();
     assert_eq!(events[0].body["renamed_to"], "Delays of Trains");
 }
 
-fn domain_version(model: &domain::ModelName, run: domain::RunId) -> registry::NewVersion {
+fn version_named(model: &domain::ModelName, run: domain::RunId) -> registry::NewVersion {
     registry::NewVersion { model: model.clone(), ..version_of(run, b"x") }
 }
 

@@ -92,14 +92,12 @@ async fn a_source_leads_to_its_files_however_it_is_named() {
     };
     for (run_said, logged_said, source, download, logged) in [
         (Some(run), None, kept(&directory), kept(&directory), None),
-        (None, None, kept(&directory), kept(&directory), None),
         (Some(run), None, format!("runs:/{run}/model"), kept(&directory), None),
         (None, None, format!("runs:/{run}/model"), kept(&directory), None),
         (None, None, format!("models:/{id}"), kept(&below), Some(id)),
         (Some(run), Some(id), format!("models:/{id}"), kept(&below), Some(id)),
         (Some(run), None, kept(&below), kept(&below), None),
         (None, Some(id), kept(&below), kept(&below), Some(id)),
-        (None, None, kept(&below), kept(&below), Some(id)),
         (None, None, "models:/flight-delay/1".into(), kept(&directory), None),
         (Some(run), None, "models:/flight-delay/latest".into(), kept(&directory), None),
     ] {
@@ -137,6 +135,7 @@ async fn a_source_that_is_not_what_it_is_said_to_be_is_refused_and_takes_no_numb
         (None, None, "http://169.254.169.254/latest".to_owned(), invalid),
         (None, None, "dbfs:/x".to_owned(), invalid),
         (None, None, String::new(), invalid),
+        (None, None, kept(&directory), invalid),
         (Some(other), None, kept(&directory), invalid),
         (Some(other), None, format!("runs:/{run}/model"), invalid),
         (Some(other), None, kept(&below), invalid),
@@ -160,16 +159,16 @@ async fn a_source_that_is_not_what_it_is_said_to_be_is_refused_and_takes_no_numb
     let stranger = "stranger".parse().unwrap();
     let error = world.registry.register_source(&stranger, from("s3://bucket/x")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::NotFound, "the client creates the model first");
-    assert_eq!(register(&world, from(kept(&directory))).await.unwrap().version, 1);
+    assert_eq!(register(&world, from(format!("runs:/{run}/model"))).await.unwrap().version, 1);
     let new = SourcedVersion { run: Some(other), ..from("models:/flight-delay/1") };
     assert_eq!(register(&world, new).await.unwrap_err().code(), invalid, "the run is the other version's");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_created_at_once_by_both_ways_are_numbered_without_gap_or_repetition() {
-    let (world, run, directory) = world().await;
+    let (world, run, _) = world().await;
     let tasks = (0..32u8).map(|i| {
-        let (registry, source) = (world.registry.clone(), format!("mlflow-artifacts:/{directory}"));
+        let (registry, source) = (world.registry.clone(), format!("runs:/{run}/model"));
         tokio::spawn(async move {
             match i % 2 {
                 0 => registry.register(version_of(run, &[i])).await,
