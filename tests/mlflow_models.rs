@@ -47,7 +47,9 @@ fn a_model_lives_under_its_name() {
     let made = send(&server, "POST", "registered-models/create", &new).ok()["registered_model"].clone();
     assert_eq!((&made["name"], &made["description"]), (&json!("Elastic Net"), &json!("for wine")));
     assert_eq!(made["tags"], json!([{"key": "team", "value": "ops"}]));
-    assert!(made["creation_timestamp"].is_i64() && made.get("latest_versions").is_none() && made.get("aliases").is_none());
+    assert!(
+        made["creation_timestamp"].is_i64() && made.get("latest_versions").is_none() && made.get("aliases").is_none()
+    );
     refused(&send(&server, "POST", "registered-models/create", &new), 400, "RESOURCE_ALREADY_EXISTS");
     for name in ["a/b", "a:b", "", "  "] {
         let answer = send(&server, "POST", "registered-models/create", &json!({"name": name}));
@@ -61,14 +63,21 @@ fn a_model_lives_under_its_name() {
     assert_eq!(changed["registered_model"]["description"], "for all drinks");
     let tag = json!({"name": "Elastic Net", "key": "tier", "value": "1"});
     assert_eq!(send(&server, "POST", "registered-models/set-tag", &tag).ok(), json!({}));
-    assert_eq!(send(&server, "DELETE", "registered-models/delete-tag", &json!({"name": "Elastic Net", "key": "team"})).ok(), json!({}));
+    assert_eq!(
+        send(&server, "DELETE", "registered-models/delete-tag", &json!({"name": "Elastic Net", "key": "team"})).ok(),
+        json!({})
+    );
     let names = json!({"name": "Elastic Net", "new_name": "Drinks"});
     let renamed = send(&server, "POST", "registered-models/rename", &names).ok()["registered_model"].clone();
     assert_eq!((&renamed["name"], &renamed["tags"]), (&json!("Drinks"), &json!([{"key": "tier", "value": "1"}])));
     refused(&send(&server, "POST", "registered-models/rename", &names), 404, "RESOURCE_DOES_NOT_EXIST");
     assert_eq!(send(&server, "DELETE", "registered-models/delete", &json!({"name": "Drinks"})).ok(), json!({}));
     refused(&get(&server, "registered-models/get?name=Drinks"), 404, "RESOURCE_DOES_NOT_EXIST");
-    refused(&send(&server, "DELETE", "registered-models/delete", &json!({"name": "Drinks"})), 404, "RESOURCE_DOES_NOT_EXIST");
+    refused(
+        &send(&server, "DELETE", "registered-models/delete", &json!({"name": "Drinks"})),
+        404,
+        "RESOURCE_DOES_NOT_EXIST",
+    );
 }
 
 #[test]
@@ -86,7 +95,10 @@ fn a_version_of_our_own_api_is_one_of_mlflows_and_the_other_way_round() {
         "tags": [{"key": "a", "value": "b"}],
     });
     let copy = send(&server, "POST", "model-versions/create", &new).ok()["model_version"].clone();
-    assert_eq!((&copy["version"], &copy["source"], &copy["run_id"]), (&json!("2"), &json!("models:/paper/1"), &json!(run)));
+    assert_eq!(
+        (&copy["version"], &copy["source"], &copy["run_id"]),
+        (&json!("2"), &json!("models:/paper/1"), &json!(run))
+    );
     assert_eq!(get(&server, "model-versions/get-download-uri?name=paper&version=2").ok()["artifact_uri"], uri);
     let ours = server.get("/api/v1/models/paper/versions/2").ok();
     assert_eq!((&ours["flavors"], &ours["source"]), (&json!(["onnx", "python_function"]), &json!("models:/paper/1")));
@@ -107,14 +119,23 @@ fn a_version_of_our_own_api_is_one_of_mlflows_and_the_other_way_round() {
         refused(&send(&server, "POST", "model-versions/create", &body), status, code);
     }
     let changed = json!({"name": "paper", "version": "2", "description": "better"});
-    assert_eq!(send(&server, "PATCH", "model-versions/update", &changed).ok()["model_version"]["description"], "better");
+    assert_eq!(
+        send(&server, "PATCH", "model-versions/update", &changed).ok()["model_version"]["description"],
+        "better"
+    );
     let tag = json!({"name": "paper", "version": 2, "key": "c", "value": "d"});
     send(&server, "POST", "model-versions/set-tag", &tag).ok();
     send(&server, "DELETE", "model-versions/delete-tag", &json!({"name": "paper", "version": "2", "key": "a"})).ok();
     assert_eq!(server.get("/api/v1/models/paper/versions/2").ok()["tags"], json!({"c": "d"}));
     send(&server, "DELETE", "model-versions/delete", &json!({"name": "paper", "version": "1"})).ok();
     refused(&get(&server, "model-versions/get?name=paper&version=1"), 404, "RESOURCE_DOES_NOT_EXIST");
-    for (version, status, code) in [("x", 400, "INVALID_PARAMETER_VALUE"), ("0", 404, "RESOURCE_DOES_NOT_EXIST"), ("-1", 404, "RESOURCE_DOES_NOT_EXIST"), ("99999999999999", 404, "RESOURCE_DOES_NOT_EXIST"), ("", 400, "INVALID_PARAMETER_VALUE")] {
+    for (version, status, code) in [
+        ("x", 400, "INVALID_PARAMETER_VALUE"),
+        ("0", 404, "RESOURCE_DOES_NOT_EXIST"),
+        ("-1", 404, "RESOURCE_DOES_NOT_EXIST"),
+        ("99999999999999", 404, "RESOURCE_DOES_NOT_EXIST"),
+        ("", 400, "INVALID_PARAMETER_VALUE"),
+    ] {
         refused(&get(&server, &format!("model-versions/get?name=paper&version={version}")), status, code);
     }
 }
@@ -150,7 +171,13 @@ fn aliases_and_stages_name_versions() {
     stage("2", "Production", true).ok();
     refused(&stage("2", "Archived", true), 400, "INVALID_PARAMETER_VALUE");
     refused(&stage("2", "live", false), 400, "INVALID_PARAMETER_VALUE");
-    let latest = send(&server, "POST", "registered-models/get-latest-versions", &json!({"name": "paper", "stages": ["production"]})).ok();
+    let latest = send(
+        &server,
+        "POST",
+        "registered-models/get-latest-versions",
+        &json!({"name": "paper", "stages": ["production"]}),
+    )
+    .ok();
     assert_eq!(latest["model_versions"][0]["version"], "2");
     let all = get(&server, "registered-models/get-latest-versions?name=paper").ok();
     assert_eq!(all["model_versions"].as_array().map(Vec::len), Some(2));
@@ -160,7 +187,8 @@ fn aliases_and_stages_name_versions() {
 fn what_an_endpoint_serves_is_neither_deleted_nor_renamed() {
     let (server, _data) = Server::fresh();
     server.demo_sensors(Some(START));
-    let champion = get(&server, &format!("registered-models/alias?name={ENDPOINT}&alias=champion")).ok()["model_version"].clone();
+    let champion =
+        get(&server, &format!("registered-models/alias?name={ENDPOINT}&alias=champion")).ok()["model_version"].clone();
     let version = json!({"name": ENDPOINT, "version": champion["version"]});
     for (method, path, body) in [
         ("DELETE", "model-versions/delete", version),
@@ -169,7 +197,11 @@ fn what_an_endpoint_serves_is_neither_deleted_nor_renamed() {
     ] {
         let answer = send(&server, method, path, &body);
         refused(&answer, 400, "INVALID_PARAMETER_VALUE");
-        assert!(answer.body["message"].as_str().is_some_and(|text| text.contains("served by endpoint")), "{}", answer.body);
+        assert!(
+            answer.body["message"].as_str().is_some_and(|text| text.contains("served by endpoint")),
+            "{}",
+            answer.body
+        );
     }
     let again = get(&server, &format!("registered-models/alias?name={ENDPOINT}&alias=champion")).ok();
     assert_eq!(again["model_version"], champion, "a refused change changes nothing");

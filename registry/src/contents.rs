@@ -46,13 +46,13 @@ pub(crate) struct Contents {
 
 /// Where the bytes of files are.
 #[derive(Clone, Copy)]
-pub(crate) enum From<'a> {
+pub(crate) enum Reader<'a> {
     /// In hand, all of them.
     Hand(&'a BTreeMap<Digest, Bytes>),
     Store(&'a dyn Blobs),
 }
 
-impl From<'_> {
+impl Reader<'_> {
     async fn read(self, digest: &Digest) -> Result<Bytes, RegistryError> {
         match self {
             Self::Hand(all) => Ok(all[digest].clone()),
@@ -62,7 +62,7 @@ impl From<'_> {
 }
 
 /// Looks through the files.
-pub(crate) async fn inspect(files: &[StoredFile], from: From<'_>) -> Result<Contents, RegistryError> {
+pub(crate) async fn inspect(files: &[StoredFile], from: Reader<'_>) -> Result<Contents, RegistryError> {
     let mut contents = Contents::default();
     let mut reasons = Vec::new();
     for file in files {
@@ -200,7 +200,7 @@ mod tests {
             |path: &str| StoredFile { path: path.into(), digest: Digest::of(b""), bytes: LOOKED_INTO_BYTES_MAX + 1 };
         // Reading any of them would fail.
         let nothing = BTreeMap::new();
-        let unread = From::Hand(&nothing);
+        let unread = Reader::Hand(&nothing);
         assert_eq!(inspect(&[file("model.onnx"), file("model.onnx.data")], unread).await.unwrap(), Contents::default());
         let reason = inspect(&[file("weights")], unread).await.unwrap().unsafe_reason.unwrap();
         assert!(reason.contains("too large"), "{reason}");

@@ -86,7 +86,7 @@ impl Registry {
         let stored: Vec<StoredFile> = try_join_all(stored).await?;
         let hand: BTreeMap<Digest, Bytes> =
             stored.iter().map(|file| (file.digest, Bytes::from_owner(files[&file.path].clone()))).collect();
-        let contents = contents::inspect(&stored, contents::From::Hand(&hand)).await?;
+        let contents = contents::inspect(&stored, contents::Reader::Hand(&hand)).await?;
 
         let mut tx = self.begin().await?;
         run::require(tx.conn(), &new.run).await?;
@@ -145,7 +145,7 @@ impl Registry {
             };
             let contents = match &found.original {
                 Some(_) => Contents::default(),
-                None => contents::inspect(&found.files, contents::From::Store(self.blobs())).await?,
+                None => contents::inspect(&found.files, contents::Reader::Store(self.blobs())).await?,
             };
             let now = self.now();
             let mut tx = self.begin().await?;

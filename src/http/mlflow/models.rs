@@ -121,7 +121,7 @@ async fn create_version(State(app): State<App>, fields: Fields) -> Answer {
     let no_run = |run: &str| Refusal::new(ErrorCode::NotFound, format!("Run '{run}' not found"));
     let new = SourcedVersion {
         source: fields.text("source")?,
-        run: given("run_id")?.map(|run| run.parse().map_err(|_| no_run(&run))).transpose()?,
+        run: given("run_id")?.map(|run| run.parse::<domain::RunId>().map_err(|_| no_run(&run))).transpose()?,
         logged_model: given("model_id")?,
         tags: fields.pairs("tags")?.into_iter().collect(),
         description: fields.text_opt("description")?.unwrap_or_default(),
