@@ -1,7 +1,8 @@
 //! What can go wrong while conducting.
 
 use domain::{
-    Coded, EndpointName, ErrorCode, PipelineName, PipelineRunId, SourceName, ports::PortError, state::IllegalMove,
+    Coded, EndpointName, ErrorCode, ModelRef, PipelineName, PipelineRunId, SourceName, ports::PortError,
+    state::IllegalMove,
 };
 use serving::ServingError;
 use storage::StorageError;
@@ -26,6 +27,9 @@ pub enum ConductorError {
     /// A split that cannot be deployed.
     #[error("endpoint `{endpoint}`: {problem}")]
     BadDeployment { endpoint: EndpointName, problem: String },
+    /// A version that cannot go while an endpoint has it.
+    #[error("model version `{version}` is served by endpoint `{endpoint}`")]
+    StillServed { version: ModelRef, endpoint: EndpointName },
     /// So many labels were refused that not each can be named.
     #[error("{refused} label rows were refused by source `{source_name}`, the first because {first}")]
     BadLabels { source_name: SourceName, refused: u64, first: String },
@@ -62,7 +66,7 @@ impl Coded for ConductorError {
             }
             Self::NoSuchPipeline { .. } | Self::NoSuchRun(_) | Self::NoSuchEndpoint { .. } => ErrorCode::NotFound,
             Self::NothingDeployed(_) => ErrorCode::Unavailable,
-            Self::Move(_) | Self::Elsewhere { .. } => ErrorCode::Conflict,
+            Self::Move(_) | Self::Elsewhere { .. } | Self::StillServed { .. } => ErrorCode::Conflict,
             Self::Serving(source) => source.code(),
             Self::Room { source, .. } => source.code(),
             Self::Storage { source, .. } => source.code(),
@@ -85,6 +89,7 @@ impl Coded for ConductorError {
                 "give registered versions of the endpoint's model, each once, with whole percents that add up to 100"
                     .into()
             }
+            Self::StillServed { endpoint, .. } => format!("deploy another version behind `{endpoint}` first"),
             Self::BadLabels { .. } => "labels that were stored may be sent again: they are known then".into(),
             Self::Definition(_) | Self::Invalid(_) => "mend the definition and apply the file again".into(),
             Self::Elsewhere { .. } => "send this to the server that keeps them".into(),

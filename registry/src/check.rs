@@ -144,12 +144,20 @@ pub(crate) fn pairs(what: &'static str, pairs: &BTreeMap<String, String>) -> Res
     Ok(())
 }
 
-/// An alias that cannot be taken for a version number or for `latest`.
+/// Longest alias, in characters.
+const ALIAS_CHARS_MAX: usize = 255;
+
+/// An alias, by MLflow's rule; and none that could be taken for a version number or for `latest`.
 pub(crate) fn alias(alias: &str) -> Result<(), RegistryError> {
-    let lawful = alias.parse::<domain::ModelName>().is_ok();
-    if !lawful || alias == crate::LATEST || alias.bytes().all(|byte| byte.is_ascii_digit()) {
-        let hint = "use lowercase letters, digits, `_` or `-`, not only digits, and not `latest`";
-        return Err(RegistryError::invalid(format!("alias {alias:?}"), "is not a lawful alias", hint));
+    let lawful = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let versioned = alias.strip_prefix(['v', 'V']).is_some_and(number);
+    let sized = (1..=ALIAS_CHARS_MAX).contains(&alias.len());
+    if !sized || !alias.bytes().all(lawful) || alias.eq_ignore_ascii_case(crate::LATEST) || versioned || number(alias) {
+        let shown: String = alias.chars().take(40).collect();
+        let hint =
+            "use at most 255 letters, digits, `_` or `-`; neither `latest` nor what reads as a version, as `v3` or `3`";
+        return Err(RegistryError::invalid(format!("alias {shown:?}"), "is not a lawful alias", hint));
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Coded for RegistryError {
                 did_you_mean(nearest, "set the alias first, or name a version by its number or as `latest`")
             }
             Self::NoSuchVersion { newest: 0, .. } => "register a version first".into(),
-            Self::NoSuchVersion { newest, .. } => format!("versions count from 1 to {newest}"),
+            Self::NoSuchVersion { newest, .. } => format!("the newest version is {newest}"),
             Self::NoSuchRun(_) => "list the runs of the experiment to find its id".into(),
             Self::NoSuchDataset(_) => "record the dataset before anything refers to it".into(),
             Self::NoSuch { .. } => String::new(),

@@ -6,6 +6,7 @@
 mod alias;
 mod artifact;
 mod check;
+mod contents;
 mod dataset;
 mod error;
 mod experiment;
@@ -13,12 +14,18 @@ mod input;
 mod lineage;
 mod logged_model;
 mod metric;
+mod mlmodel;
+mod model;
+mod model_tag;
 mod number;
 mod query;
+mod register;
 mod row;
 mod run;
 mod schema;
 mod search;
+mod source;
+mod stage;
 mod version;
 
 use std::sync::Arc;
@@ -42,10 +49,13 @@ pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, ModelDataset, ModelOrder, ModelSearch, NewLoggedModel,
 };
 pub use metric::{Batch, MetricChart, MetricEntry, MetricPoint, RunPoint, StepRange};
+pub use model::{Model, NewModel, RegisteredModel};
 pub use query::Page;
+pub use register::{NewVersion, SourcedVersion};
 pub use run::{DatasetRef, NewRun, Run, RunChange, RunFilter, TrackedRun, TrackedStart};
 pub use search::Search;
-pub use version::{Model, ModelVersion, NewVersion};
+pub use stage::Stage;
+pub use version::ModelVersion;
 
 /// The name that always means the newest version; no alias may be called so.
 pub const LATEST: &str = "latest";

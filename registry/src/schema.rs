@@ -190,6 +190,10 @@ CREATE TABLE registry_versions (
     source TEXT NOT NULL,
     download TEXT NOT NULL,
     signature TEXT NOT NULL,
+    stated_signature TEXT,
+    flavors TEXT NOT NULL,
+    model_uuid TEXT,
+    input_example TEXT,
     stage TEXT NOT NULL,
     description TEXT NOT NULL,
     user_id TEXT NOT NULL,
@@ -201,6 +205,7 @@ CREATE TABLE registry_versions (
 );
 CREATE INDEX registry_versions_of_run ON registry_versions (run);
 CREATE INDEX registry_versions_of_logged_model ON registry_versions (logged_model);
+CREATE INDEX registry_versions_by_download ON registry_versions (download);
 CREATE TABLE registry_version_files (
     model TEXT NOT NULL,
     version BIGINT NOT NULL,
@@ -236,6 +241,7 @@ CREATE TABLE registry_aliases (
     PRIMARY KEY (model, alias),
     FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
+CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

@@ -7,5 +7,6 @@ mod metrics;
 mod models;
 mod runs;
 mod search;
+mod sources;
 mod tracking;
 mod world;

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use domain::{Field, ModelFiles, ModelName, ModelRef, RunId, Signature, Span, Timestamp, ValueType};
+use domain::{
+    Field, ModelFiles, ModelName, ModelRef, RunId, Signature, Span, Timestamp, ValueType, model::FileDigests,
+};
 use registry::{DatasetSnapshot, MetricPoint, NewRun, NewVersion, Registry};
 use runtime::Clock;
 use storage::{
@@ -54,6 +56,56 @@ impl World {
         let blobs = LocalBlobs::open(&self.dir.path().join("blobs")).await.unwrap();
         let faulty = Arc::new(FaultyBlobs::new(blobs, faults));
         Registry::open(self.meta.clone(), faulty, self.tables.clone(), self.clock.clone()).await.unwrap()
+    }
+
+    /// Puts files into the artifact tree, as clients do over the wire; gives their digests.
+    pub async fn put(&self, directory: &str, files: &[(&str, &[u8])]) -> FileDigests {
+        let mut digests = FileDigests::new();
+        for (path, bytes) in files {
+            let digest = self.registry.put_blob(Bytes::copy_from_slice(bytes)).await.unwrap();
+            let mut tx = self.meta.begin().await.unwrap();
+            sqlx::query("INSERT INTO registry_artifacts (path, digest, bytes, written_at) VALUES ($1, $2, $3, 0)")
+                .bind(format!("{directory}/{path}"))
+                .bind(digest.to_string())
+                .bind(bytes.len() as i64)
+                .execute(tx.conn())
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            digests.insert((*path).to_owned(), digest);
+        }
+        digests
+    }
+
+    /// Paths of the artifact tree below a directory.
+    pub async fn artifacts(&self, directory: &str) -> Vec<String> {
+        let all = sqlx::query_scalar("SELECT path FROM registry_artifacts ORDER BY path");
+        let all: Vec<String> = all.fetch_all(self.meta.reader()).await.unwrap();
+        all.into_iter().filter(|path| path.starts_with(&format!("{directory}/"))).collect()
+    }
+
+    /// A logged model of a run, and the directory of its files.
+    pub async fn logged_model(&self, id: &str, run: Option<RunId>) -> String {
+        let mut tx = self.meta.begin().await.unwrap();
+        sqlx::query(
+            "INSERT INTO registry_logged_models (id, experiment, name, status, source_run, artifact_uri, created_at, updated_at)
+             SELECT $1, MIN(id), 'classifier', 'READY', $2, $3, 0, 0 FROM registry_experiments",
+        )
+        .bind(id)
+        .bind(run.map(|run| run.to_string()))
+        .bind(format!("mlflow-artifacts:/0/models/{id}/artifacts"))
+        .execute(tx.conn())
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        format!("0/models/{id}/artifacts")
+    }
+
+    /// The directory of a run's artifacts.
+    pub async fn artifacts_of(&self, run: &RunId) -> String {
+        let uri = sqlx::query_scalar("SELECT artifact_uri FROM registry_runs WHERE id = $1").bind(run.to_string());
+        let uri: String = uri.fetch_one(self.meta.reader()).await.unwrap();
+        uri.strip_prefix("mlflow-artifacts:/").unwrap().to_owned()
     }
 
     /// The file that holds these bytes.
