@@ -59,13 +59,14 @@ macro_rules! machine {
 }
 
 machine! {
-    /// A tracked run. One that ended may be resumed: a script that is started again goes on in the same run.
+    /// A tracked run. One that ended may be resumed: a script that is started again goes on in the same run. Any may
+    /// be put back to wait for its turn.
     RunState on RunEvent as "run" {
         states {
             Scheduled = "scheduled", Running = "running",
             Finished = "finished", Failed = "failed", Cancelled = "cancelled",
         }
-        events { Resume, Finish, Break, Stop }
+        events { Schedule, Resume, Finish, Break, Stop }
         moves {
             (Scheduled, Resume) => Running,
             (Scheduled, Finish) => Finished,
@@ -77,6 +78,10 @@ machine! {
             (Finished, Resume) => Running,
             (Failed, Resume) => Running,
             (Cancelled, Resume) => Running,
+            (Running, Schedule) => Scheduled,
+            (Finished, Schedule) => Scheduled,
+            (Failed, Schedule) => Scheduled,
+            (Cancelled, Schedule) => Scheduled,
         }
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod dataset;
 mod error;
 mod experiment;
+mod input;
 mod lineage;
 mod metric;
 mod number;
@@ -32,10 +33,12 @@ use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 pub use alias::{Alias, AliasMove};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
+pub use experiment::{Experiment, NewExperiment, View};
+pub use input::{DatasetInput, DatasetSummary, ModelOutput};
 pub use lineage::{Edge, Lineage, Node, NodeKind};
-pub use metric::MetricPoint;
+pub use metric::{Batch, MetricChart, MetricEntry, MetricPoint, RunPoint, StepRange};
 pub use query::Page;
-pub use run::{DatasetRef, NewRun, Run, RunFilter};
+pub use run::{DatasetRef, NewRun, Run, RunChange, RunFilter, TrackedRun, TrackedStart};
 pub use search::Search;
 pub use version::{Model, ModelVersion, NewVersion};
 
@@ -56,14 +59,16 @@ struct Inner {
 }
 
 impl Registry {
-    /// Opens the registry in `meta`, creating its tables there and one in `tables`.
+    /// Opens the registry in `meta`, creating its tables there and one in `tables`, and the experiment `Default`.
     ///
     /// # Errors
     /// When the data is of a newer program, or cannot be read.
     pub async fn open(meta: Meta, blobs: Arc<dyn Blobs>, tables: Tables, clock: Clock) -> Result<Self, RegistryError> {
         meta.migrate("registry", schema::MIGRATIONS).await?;
         let points = tables.table(schema::POINTS, schema_of(&schema::point_fields())).await?;
-        Ok(Self(Arc::new(Inner { meta, blobs, points, clock })))
+        let registry = Self(Arc::new(Inner { meta, blobs, points, clock }));
+        registry.ensure_default_experiment().await?;
+        Ok(registry)
     }
 
     fn meta(&self) -> &Meta {

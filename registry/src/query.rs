@@ -6,12 +6,25 @@ use sqlx::{
 };
 use storage::sql::Db;
 
+/// Keys that one statement names; databases bound the places of a statement.
+pub(crate) const KEYS_AT_ONCE: usize = 1_000;
+/// Rows that one statement writes.
+pub(crate) const ROWS_AT_ONCE: usize = 100;
+
 /// A value of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Bind {
     Text(String),
     Int(i64),
     Float(f64),
+    /// A float that is not there, as NaN is stored.
+    NoFloat,
+}
+
+impl From<Option<f64>> for Bind {
+    fn from(number: Option<f64>) -> Self {
+        number.map_or(Self::NoFloat, Self::Float)
+    }
 }
 
 impl From<&str> for Bind {
@@ -94,6 +107,7 @@ impl Statement {
             Bind::Text(text) => query.bind(text),
             Bind::Int(number) => query.bind(number),
             Bind::Float(number) => query.bind(number),
+            Bind::NoFloat => query.bind(None::<f64>),
         })
     }
 
@@ -104,6 +118,7 @@ impl Statement {
             Bind::Text(text) => query.bind(text),
             Bind::Int(number) => query.bind(number),
             Bind::Float(number) => query.bind(number),
+            Bind::NoFloat => query.bind(None::<f64>),
         })
     }
 }

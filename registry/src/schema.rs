@@ -235,14 +235,13 @@ CREATE TABLE registry_aliases (
 );
 ";
 
-/// Columns of the table of metric points.
+/// Columns of the table of metric points: run, key, value, step, time.
+pub(crate) const POINT_COLUMNS: [&str; 5] = ["run", "key", "value", "step", "at"];
+
+/// The columns with their types.
 pub(crate) fn point_fields() -> [Field; 5] {
-    let field = |name: &str, kind| Field::new(Arc::<str>::from(name), kind);
-    [
-        field("run", ValueType::Text),
-        field("key", ValueType::Text),
-        field("value", ValueType::Float),
-        field("step", ValueType::Int),
-        field("at", ValueType::Timestamp),
-    ]
+    use ValueType as T;
+    let [run, key, value, step, at] = POINT_COLUMNS;
+    let columns = [(run, T::Text), (key, T::Text), (value, T::Float), (step, T::Int), (at, T::Timestamp)];
+    columns.map(|(name, kind)| Field::new(Arc::<str>::from(name), kind))
 }

@@ -6,7 +6,9 @@
 mod artifacts;
 mod experiments;
 mod logged_models;
+mod metrics;
 mod models;
+mod run_json;
 mod runs;
 pub mod wire;
 
@@ -23,6 +25,7 @@ pub fn routes() -> Router<App> {
     let calls = || {
         experiments::routes()
             .merge(runs::routes())
+            .merge(metrics::routes())
             .merge(logged_models::routes())
             .merge(models::routes())
             .merge(artifacts::routes())
@@ -31,7 +34,10 @@ pub fn routes() -> Router<App> {
     };
     let proxy = || artifacts::proxy_routes().fallback(not_served).method_not_allowed_fallback(not_served);
     let newer = || {
-        Router::new().route("/server-info", get(server_info)).fallback(not_served).method_not_allowed_fallback(not_served)
+        Router::new()
+            .route("/server-info", get(server_info))
+            .fallback(not_served)
+            .method_not_allowed_fallback(not_served)
     };
     Router::new()
         .nest("/api/2.0/mlflow", calls())
