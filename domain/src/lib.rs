@@ -25,6 +25,7 @@ pub use frame::{Column, Field, Frame, FrameError, Value, ValueType};
 pub use id::{AlertId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId};
 pub use model::{ModelFiles, ModelRef, Signature};
 pub use name::{
-    BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName, ViewName,
+    BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName,
+    ViewName,
 };
 pub use time::Timestamp;

@@ -178,12 +178,7 @@ pub(crate) async fn update_step(conn: &mut Conn, run: PipelineRunId, step: &Step
 }
 
 /// Remembers a step's result for later runs; the first result of a key stays.
-pub(crate) async fn commit_result(
-    conn: &mut Conn,
-    run: PipelineRunId,
-    step: &Step,
-    at: Timestamp,
-) -> Result<()> {
+pub(crate) async fn commit_result(conn: &mut Conn, run: PipelineRunId, step: &Step, at: Timestamp) -> Result<()> {
     let (Some(key), Some(result)) = (step.key, &step.result) else { return Ok(()) };
     sqlx::query(
         "INSERT INTO pipeline_results (step_key, run, name, result, committed_at) VALUES ($1, $2, $3, $4, $5)

@@ -24,6 +24,8 @@ const TAG_VALUE_CHARS_MAX: usize = 500;
 const MODEL_CHARS_MAX: usize = 255;
 /// Datasets that are listed of experiments at most.
 const SUMMARIES_MAX: i64 = 1_000;
+/// The source type of datasets that this platform built.
+pub(crate) const OWN_SOURCE: &str = "millpond";
 const READ: &str = "input";
 const MADE: &str = "output";
 
@@ -120,7 +122,7 @@ pub(crate) fn of_dataset(data: &Dataset) -> DatasetInput {
     DatasetInput {
         name: snapshot.spec["service"].as_str().unwrap_or("dataset").to_owned(),
         digest: digest[..32].to_owned(),
-        source_type: "millpond".to_owned(),
+        source_type: OWN_SOURCE.to_owned(),
         source: json!({"digest": digest, "rows": snapshot.rows, "from": snapshot.from, "to": snapshot.to}).to_string(),
         schema: None,
         profile: None,

@@ -3,7 +3,7 @@
 use domain::{Digest, ModelRef, RunId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Registry, RegistryError, row};
+use crate::{Registry, RegistryError, input, row};
 
 /// A graph from data to model. Ids are the subjects of the journal: `dataset/<digest>`, `run/<id>`, `model/<name>/<version>`;
 /// beside them `input/<name>/<digest>` for a dataset that a run only told of, and `logged_model/<id>`.
@@ -107,9 +107,12 @@ impl Registry {
             lineage.edge(&id, &run_id, "read_by");
         }
         let inputs: Vec<(String, String, Option<String>)> = sqlx::query_as(
-            "SELECT name, digest, context FROM registry_inputs WHERE run = $1 ORDER BY position, name, digest",
+            "SELECT name, digest, context FROM registry_inputs WHERE run = $1 AND source_type <> $2
+             ORDER BY position, name, digest",
         )
         .bind(run.to_string())
+        // The dataset above, as MLflow's clients see it.
+        .bind(input::OWN_SOURCE)
         .fetch_all(self.meta().reader())
         .await?;
         for (name, digest, context) in inputs {

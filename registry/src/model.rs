@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The tag of the models that MLflow keeps prompts in.
-const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 
 /// A model about to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -63,11 +63,13 @@ impl Names {
             let hint = "ask for localhost, or add the name to server.allowed_hosts";
             return deny(format!("{asked:?} is not a name of this server"), hint);
         }
-        let hint = "call the API from a page of this server or from a program, or add the page's host to server.allowed_hosts";
+        let hint =
+            "call the API from a page of this server or from a program, or add the page's host to server.allowed_hosts";
         if let Some(origin) = text(&header::ORIGIN) {
             let host = origin.split_once("://").map_or("", |(_, host)| host);
             // The same machine is not enough: another port is another program.
-            let own = host.eq_ignore_ascii_case(asked) || self.allowed.iter().any(|known| known.eq_ignore_ascii_case(host));
+            let own =
+                host.eq_ignore_ascii_case(asked) || self.allowed.iter().any(|known| known.eq_ignore_ascii_case(host));
             if !own {
                 return deny(format!("requests from pages of {origin:?} are not taken"), hint);
             }
@@ -103,7 +105,8 @@ mod tests {
     use super::*;
 
     fn verdict(method: &str, headers: &[(&str, &str)]) -> Result<(), String> {
-        let names = Names::new("127.0.0.1:8080".parse().unwrap(), &["ml.example.org".into(), "ui.example.org:8443".into()]);
+        let names =
+            Names::new("127.0.0.1:8080".parse().unwrap(), &["ml.example.org".into(), "ui.example.org:8443".into()]);
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
@@ -117,8 +120,17 @@ mod tests {
     #[test]
     fn loopback_names_and_allowed_ones_are_this_server() {
         for host in [
-            "localhost", "localhost:8080", "LOCALHOST.:8080", "a.localhost", "127.0.0.1:8080", "127.8.9.1", "[::1]:9", "[::1]",
-            "ml.example.org", "ML.example.org:443", "ui.example.org:8443",
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST.:8080",
+            "a.localhost",
+            "127.0.0.1:8080",
+            "127.8.9.1",
+            "[::1]:9",
+            "[::1]",
+            "ml.example.org",
+            "ML.example.org:443",
+            "ui.example.org:8443",
         ] {
             assert_eq!(verdict("POST", &[("host", host)]), Ok(()), "{host}");
         }
@@ -127,8 +139,15 @@ mod tests {
     #[test]
     fn other_names_are_refused_whatever_they_resolve_to() {
         for host in [
-            "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0:8080", "2130706433",
-            "169.254.169.254", "ui.example.org", "",
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "0.0.0.0:8080",
+            "2130706433",
+            "169.254.169.254",
+            "ui.example.org",
+            "",
         ] {
             for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"] {
                 assert!(verdict(method, &[("host", host)]).is_err(), "{method} {host}");
@@ -141,7 +160,8 @@ mod tests {
     fn pages_of_other_sites_are_refused_on_every_method_and_our_own_are_not() {
         let host = ("host", "localhost:8080");
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            for origin in ["https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:8080", "file://"] {
+            for origin in ["https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:8080", "file://"]
+            {
                 assert!(verdict(method, &[host, ("origin", origin)]).is_err(), "{method} {origin}");
             }
             assert_eq!(verdict(method, &[host, ("origin", "http://localhost:8080")]), Ok(()));

@@ -16,7 +16,7 @@ pub enum StorageError {
     /// The write may or may not have happened; reading the state again tells.
     #[error("the outcome of `{doing}` is unknown: {reason}")]
     Unknown { doing: &'static str, reason: String },
-    #[error("database: {0}")]
+    #[error("{}", refusal(.0))]
     Database(#[from] sqlx::Error),
     #[error("key-value store: {0}")]
     Kv(#[from] fjall::Error),
@@ -130,6 +130,17 @@ impl Coded for StorageError {
             Self::Corrupt { .. } => "restore the data directory from a backup".into(),
             _ => String::new(),
         }
+    }
+}
+
+/// What a caller reads of it. A value that cannot be sent is the caller's own, so it is said without the library's words.
+fn refusal(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Encode(reason) => {
+            let reason = reason.to_string();
+            format!("a value cannot be stored: {}", reason.rsplit(": ").next().unwrap_or(&reason))
+        }
+        other => format!("database: {other}"),
     }
 }
 

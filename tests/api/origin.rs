@@ -12,7 +12,8 @@ fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let address = SERVER.url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).expect("it listens");
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n").expect("sent");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n")
+        .expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let status = answer.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a status");

@@ -60,8 +60,12 @@ fn one(kind: Kind, text: &str) -> Result<Order, Fault> {
             let behind = lexer.at;
             let name = match lexer.peek() {
                 Some('`' | '"') => lexer.quoted()?,
-                // Here nothing follows that the key could run into, so any character may be part of it.
-                _ => key[std::mem::replace(&mut lexer.at, key.len())..].iter().collect(),
+                // A key with spaces stands in quotes: `metrics.loss SIDEWAYS` is a mistake and not a key.
+                _ => {
+                    let bare: String = key[lexer.at..].iter().take_while(|c| !c.is_whitespace()).collect();
+                    lexer.at += bare.chars().count();
+                    bare
+                }
             };
             if name.is_empty() || name.contains('\0') {
                 return Err(lexer.fault(behind, key.len() - behind, "a key"));

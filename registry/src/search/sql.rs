@@ -188,7 +188,9 @@ impl Plan<'_> {
             Field::Dataset("context") => ("registry_inputs", "s.context"),
             Field::Dataset(_) => ("registry_inputs", "s.name"),
         };
-        sql.push(if *test == Test::IsNull { "NOT EXISTS (" } else { "EXISTS (" });
+        let true_prompt = Test::Same("true".into());
+        let (none, test) = if is_no_prompt(field, test) { (true, &true_prompt) } else { (*test == Test::IsNull, test) };
+        sql.push(if none { "NOT EXISTS (" } else { "EXISTS (" });
         sql.push(&format!("SELECT 1 FROM {table} s WHERE "));
         link(sql, field, "s");
         match field {
@@ -242,6 +244,17 @@ impl Plan<'_> {
             Test::IsNull | Test::IsNotNull => drop(sql.push("1 = 1")),
         }
     }
+}
+
+/// Whether the clause asks for what is not a prompt. MLflow's client adds one to every search of models; models do not
+/// have the tag, so comparing it would find none of them.
+fn is_no_prompt(field: &Field, test: &Test) -> bool {
+    let asked = match test {
+        Test::Same(value) => value == "false",
+        Test::Other(value) => value == "true",
+        _ => false,
+    };
+    asked && matches!(field, Field::Kept(_, key) if key == crate::model::PROMPT_TAG)
 }
 
 /// Whether the field is a metric of logged models: those have several values, by run and dataset.

@@ -278,8 +278,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let mut fields = query_fields(request.uri().query().unwrap_or_default());
         let Raw(body) = Raw::from_request(request, state).await.map_err(Refusal::from_problem)?;
         if !body.trim_ascii().is_empty() {
-            let body: Value = serde_json::from_slice(&body)
-                .map_err(|e| Refusal { error_code: "BAD_REQUEST", ..Refusal::invalid(format!("the body is not JSON: {e}")) })?;
+            let body: Value = serde_json::from_slice(&body).map_err(|e| Refusal {
+                error_code: "BAD_REQUEST",
+                ..Refusal::invalid(format!("the body is not JSON: {e}"))
+            })?;
             let Value::Object(body) = body else {
                 return Err(Refusal { error_code: "BAD_REQUEST", ..Refusal::invalid("the body is not a JSON object") });
             };

@@ -123,11 +123,11 @@ async fn every_kind_is_searched_by_all_it_has() {
              UPDATE registry_experiments SET created_at = 5000, updated_at = 7999 WHERE id = 1;
              INSERT INTO registry_models VALUES ('m1', 2, '', '', 1000, 9000), ('M2', 1, '', '', 2000, 8000);
              INSERT INTO registry_model_tags VALUES ('m1', 'stage', 'x'), ('M2', 'stage', 'y');
-             INSERT INTO registry_versions (model, version, source, download, signature, stage, description, user_id,
+             INSERT INTO registry_versions (model, version, source, download, signature, flavors, stage, description, user_id,
                  run_link, created_at, updated_at)
-             VALUES ('m1', 1, 's3://a', '', '', '', '', '', '', 1000, 9000),
-                 ('m1', 2, 's3://b', '', '', '', '', '', '', 2000, 9000),
-                 ('M2', 1, 'file:c', '', '', '', '', '', '', 3000, 8000);
+             VALUES ('m1', 1, 's3://a', '', '', '', '', '', '', '', 1000, 9000),
+                 ('m1', 2, 's3://b', '', '', '', '', '', '', '', 2000, 9000),
+                 ('M2', 1, 'file:c', '', '', '', '', '', '', '', 3000, 8000);
              INSERT INTO registry_version_tags VALUES ('m1', 2, 'ok', 'yes');
              INSERT INTO registry_logged_models
                  (id, experiment, name, model_type, status, artifact_uri, created_at, updated_at)
