@@ -213,7 +213,7 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn hosts_text(names: &Vec<String>) -> String {
+fn hosts_text(names: &[String]) -> String {
     names.join(", ")
 }
 

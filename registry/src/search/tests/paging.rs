@@ -107,7 +107,7 @@ async fn what_callers_write_is_data() {
     world.insert(&runs).await;
     let quoted = evil.replace('\'', "''");
     let filter = format!("params.`{evil}` = '{quoted}' AND params.\"{evil}\" LIKE '%{quoted}%'");
-    let order_by = vec![format!("params.{evil}"), format!("metrics.`{evil}` DESC")];
+    let order_by = vec![format!("params.`{evil}`"), format!("metrics.`{evil}` DESC")];
     assert_eq!(world.pages(&filter, &order_by, 5).await.unwrap().concat(), [runs[0].id.clone()]);
     let error = world.pages("run_id = '' OR '1'='1'", &[], 5).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
