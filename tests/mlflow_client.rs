@@ -51,6 +51,8 @@ fn script(name: &str, arguments: &[&Path], url: &str) -> String {
         .env("MLFLOW_TRACKING_URI", url)
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
         .env("DO_NOT_TRACK", "true")
+        // A 5xx is a fault here, not something to be asked again for minutes.
+        .env("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         .env("GIT_PYTHON_REFRESH", "quiet")
         .output()
         .expect("python starts");
