@@ -76,6 +76,15 @@ fn mlflows_client_finds_here_what_it_finds_at_mlflows_server() {
     assert_eq!(server.stop(), Some(0), "the server ends in order");
 }
 
+#[test]
+fn mlflows_client_finds_the_same_where_the_metadata_is_in_postgres() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let url = runtime.block_on(storage::testing::Postgres::shared().database());
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(data.path(), &["--set", &format!("metadata.url={url}")]);
+    assert_eq!(held(&script("run.py", &[], &server.url)), checks(|name| name != "pipeline.py"));
+}
+
 /// What our own API tells of the trained model, for the script to compare the client's answers with.
 fn world(server: &Server) -> Value {
     let asks: Vec<Value> = (0..8)
