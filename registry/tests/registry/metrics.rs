@@ -208,21 +208,3 @@ async fn a_point_about_a_logged_model_stands_with_the_model_too() {
     assert_eq!(world.registry.run(&run).await.unwrap().metrics["acc"], 0.1);
     assert_eq!(world.registry.metric_history(&run, "acc").await.unwrap().len(), 4);
 }
-
-/// How long does a chart of a million points take? Run it in release: `cargo test --release -p registry -- --ignored`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn a_chart_of_a_million_points_is_drawn_at_once() {
-    let world = World::new().await;
-    let run = world.run().await;
-    for part in 0..20 {
-        let points = (0..50_000).map(|i| part * 50_000 + i).map(|i| point("m", i, i, (i as f64).sin())).collect();
-        world.registry.log_metrics(&run, points).await.unwrap();
-    }
-    for turn in 0..3 {
-        let start = std::time::Instant::now();
-        let chart = world.registry.metric_chart(&run, "m", 2_000).await.unwrap();
-        println!("turn {turn}: {} of {} points in {:?}", chart.points.len(), chart.total, start.elapsed());
-        assert_eq!(chart.total, 1_000_000);
-    }
-}

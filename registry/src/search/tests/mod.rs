@@ -3,5 +3,5 @@
 mod grammar;
 mod naive;
 mod paging;
-mod speed;
+mod plan;
 mod world;
