@@ -111,7 +111,7 @@ async fn a_source_leads_to_its_files_however_it_is_named() {
     let tag: serde_json::Value = serde_json::from_str(&tag).unwrap();
     assert_eq!(
         (tag.as_array().unwrap().len(), &tag[0]),
-        (4, &serde_json::json!({"name": "flight-delay", "version": 5}))
+        (3, &serde_json::json!({"name": "flight-delay", "version": 4}))
     );
     let elsewhere = register(&world, from("s3://bucket/model")).await.unwrap();
     assert_eq!((elsewhere.download.as_str(), elsewhere.files.len(), elsewhere.run), ("s3://bucket/model", 0, None));
