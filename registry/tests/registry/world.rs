@@ -20,6 +20,7 @@ pub struct World {
     pub meta: Meta,
     pub tables: Tables,
     pub clock: Clock,
+    blobs: LocalBlobs,
 }
 
 impl World {
@@ -30,15 +31,16 @@ impl World {
 
     async fn open(dir: TempDir, clock: Clock) -> Self {
         let meta = storage::testing::meta_in(dir.path()).await;
-        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).await.unwrap());
+        let local = LocalBlobs::open(&dir.path().join("blobs")).await.unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(local.clone());
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.unwrap();
-        Self { dir, registry, meta, tables, clock }
+        Self { dir, registry, meta, tables, clock, blobs: local }
     }
 
     /// Lets go of everything and starts again from what is on disk.
     pub async fn reopen(self) -> Self {
-        let Self { dir, registry, meta, tables, clock } = self;
+        let Self { dir, registry, meta, tables, clock, .. } = self;
         drop((registry, tables));
         meta.reader().close().await;
         drop(meta);
@@ -53,8 +55,8 @@ impl World {
 
     /// The same registry over a store that fails as planned.
     pub async fn with_faults(&self, faults: Faults) -> Registry {
-        let blobs = LocalBlobs::open(&self.dir.path().join("blobs")).await.unwrap();
-        let faulty = Arc::new(FaultyBlobs::new(blobs, faults));
+        // Not opened anew: that would clear away what calls that failed are still writing.
+        let faulty = Arc::new(FaultyBlobs::new(self.blobs.clone(), faults));
         Registry::open(self.meta.clone(), faulty, self.tables.clone(), self.clock.clone()).await.unwrap()
     }
 
