@@ -17,6 +17,7 @@ mod metric;
 mod mlmodel;
 mod model;
 mod model_tag;
+mod nickname;
 mod number;
 mod query;
 mod register;

@@ -1,6 +1,5 @@
 //! Logged models: what a run made, before anybody registers it: files, parameters, tags, and how it measured.
 
-mod names;
 mod read;
 
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use storage::{Tx, sql::Conn};
 
 pub use self::read::{ModelDataset, ModelOrder, ModelSearch};
-use crate::{Registry, RegistryError, check, row};
+use crate::{Registry, RegistryError, check, experiment, nickname, row};
 
 /// How far a logged model's files have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,9 +106,9 @@ impl Registry {
         check::pairs("tag", &new.tags)?;
         let now = self.now();
         let id = format!("m-{}", RunId::mint());
-        let name = new.name.unwrap_or_else(|| names::name_for(&id));
+        let name = new.name.unwrap_or_else(|| nickname::of(&id));
         let mut tx = self.begin().await?;
-        let location = active_location(tx.conn(), new.experiment).await?;
+        let location = experiment::require_active(tx.conn(), new.experiment).await?.location;
         if let Some(run) = &new.source_run {
             crate::run::require(tx.conn(), run).await?;
         }
@@ -273,20 +272,6 @@ async fn require(conn: &mut Conn, id: &str) -> Result<LoggedModelStatus, Registr
 fn status(text: &str) -> Result<LoggedModelStatus, RegistryError> {
     let damaged = || RegistryError::Damaged { what: "logged model", detail: format!("status `{text}`") };
     LoggedModelStatus::parse(text).ok_or_else(damaged)
-}
-
-/// Where the artifacts of an experiment lie that must exist and not be deleted.
-async fn active_location(conn: &mut Conn, experiment: i64) -> Result<String, RegistryError> {
-    let found: Option<(String, Option<i64>)> =
-        sqlx::query_as("SELECT artifact_location, deleted_at FROM registry_experiments WHERE id = $1")
-            .bind(experiment)
-            .fetch_optional(conn)
-            .await?;
-    match found {
-        None => Err(RegistryError::NoSuch { what: "experiment", name: experiment.to_string() }),
-        Some((_, Some(_))) => Err(RegistryError::Deleted { what: "experiment", name: experiment.to_string() }),
-        Some((location, None)) => Ok(location),
-    }
 }
 
 async fn add_params(conn: &mut Conn, id: &str, params: &BTreeMap<String, String>) -> Result<(), RegistryError> {

@@ -2,7 +2,6 @@
 
 mod change;
 mod load;
-mod name;
 mod start;
 mod write;
 

@@ -8,10 +8,10 @@ use serde_json::json;
 use storage::Tx;
 
 use super::{
-    DatasetRef, NAME_TAG, OWN_TAGS, Run, SOURCE_TAG, TrackedRun, USER_TAG, add_params, add_tags, name, note,
+    DatasetRef, NAME_TAG, OWN_TAGS, Run, SOURCE_TAG, TrackedRun, USER_TAG, add_params, add_tags, note,
     write::{settle_params, settle_tags},
 };
-use crate::{Registry, RegistryError, check, dataset, experiment, input, row};
+use crate::{Registry, RegistryError, check, dataset, experiment, input, nickname, row};
 
 /// A run about to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +150,7 @@ fn settle(run: &mut Run) -> Result<(), RegistryError> {
             return Err(RegistryError::invalid("the run's name", problem, "give one of them, or the same twice"));
         }
         Some(_) => {}
-        None if run.name.is_empty() => run.name = name::of(&run.id),
+        None if run.name.is_empty() => run.name = nickname::of(&run.id.to_string()),
         None => {}
     }
     check::text("run name", &run.name, 1)?;

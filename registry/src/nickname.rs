@@ -1,6 +1,6 @@
-//! Names for runs that were given none: `calm-heron-417`.
+//! Names for what was given none, runs and logged models: `calm-heron-417`.
 
-use domain::RunId;
+use domain::Digest;
 
 const ADJECTIVES: [&str; 48] = [
     "agile", "amber", "ample", "azure", "balmy", "brave", "brisk", "calm", "candid", "clever", "crisp", "deft",
@@ -61,11 +61,10 @@ const NOUNS: [&str; 48] = [
     "willow",
 ];
 
-/// The same name for the same run.
-pub(super) fn of(run: &RunId) -> String {
-    let text = run.to_string();
-    // The second half of an id is chance, the first is mostly time.
-    let mut seed = u64::from_str_radix(&text[text.len() / 2..], 16).unwrap_or_default();
+/// The name that goes with an id: the same whenever it is asked for.
+pub(crate) fn of(id: &str) -> String {
+    let digest = Digest::of(id.as_bytes());
+    let mut seed = digest.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
     let mut take = |below: u64| {
         let taken = seed % below;
         seed /= below;
@@ -79,12 +78,14 @@ pub(super) fn of(run: &RunId) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use domain::RunId;
+
     use super::*;
 
     #[test]
-    fn a_run_is_always_called_the_same_and_few_share_a_name() {
-        let ids: Vec<RunId> = (0..1_000).map(|_| RunId::mint()).collect();
+    fn an_id_is_always_called_the_same_and_few_share_a_name() {
+        let ids: Vec<String> = (0..1_000).map(|_| RunId::mint().to_string()).collect();
         assert!(ids.iter().all(|id| of(id) == of(id) && of(id).split('-').count() == 3));
-        assert!(ids.iter().map(of).collect::<BTreeSet<_>>().len() > 980);
+        assert!(ids.iter().map(|id| of(id)).collect::<BTreeSet<_>>().len() > 980);
     }
 }
