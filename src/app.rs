@@ -67,7 +67,20 @@ impl App {
         let threads = cores(config.serving.threads);
         let cpu = Cpu::new(threads);
 
-        let meta = Meta::open(&data.join("meta.db")).await.map_err(mendable)?;
+        let meta = match &config.metadata.url {
+            Some(url) => Meta::connect(url.reveal()).await,
+            None => Meta::open(&data.join("meta.db")).await,
+        }
+        .map_err(mendable)?;
+        if meta.is_shared() {
+            let meta = meta.clone();
+            house.spawn("journal of other servers", move |stop| async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = meta.follow() => {}
+                }
+            });
+        }
         let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data.join("blobs")).await.map_err(mendable)?);
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await.map_err(mendable)?);
         let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
@@ -111,6 +124,7 @@ impl App {
             clock: clock.clone(),
             house: house.clone(),
             code_version: code_version(),
+            conducted_by: tables.keeper_of("pipelines").await.map_err(mendable)?,
         })
         .await
         .map_err(mendable)?;

@@ -26,12 +26,16 @@ pub async fn up(loaded: Loaded) -> anyhow::Result<()> {
     let limits = http::DoorLimits {
         max_body_bytes: config.server.max_body_bytes,
         deadline: config.server.request_deadline.to_std(),
+        max_artifact_bytes: config.server.max_artifact_bytes as u64,
+        transfer_idle: config.server.transfer_idle.to_std(),
     };
-    let router = http::router(app.clone(), grpc::router(app.clone(), limits)?, limits);
+    let names = http::Names::new(address, &config.server.allowed_hosts);
+    let router = http::router(app.clone(), grpc::router(app.clone(), limits)?, limits, names);
     tracing::info!(%address, ms = started.elapsed().as_millis() as u64, "ready");
     println!("millpond is ready on http://{address} (REST, gRPC and pages; stop with Ctrl-C)");
 
     let (stop, stopped) = oneshot::channel::<()>();
+    let listener = http::patience::Patient { inner: listener, limit: limits.transfer_idle };
     let server = axum::serve(listener, router).with_graceful_shutdown(async {
         let _ = stopped.await;
     });

@@ -286,7 +286,7 @@ fn a_server_told_to_stop_finishes_what_it_began_takes_nothing_new_and_exits_with
     let mut connection = TcpStream::connect(&address).expect("it listens");
     write!(
         connection,
-        "POST /api/v1/sources/readings/rows HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ncontent-length: {}\r\n\
+        "POST /api/v1/sources/readings/rows HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\ncontent-length: {}\r\n\
          expect: 100-continue\r\nconnection: close\r\n\r\n",
         body.len()
     )

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The request itself is wrong; sending it again unchanged cannot succeed.
     InvalidArgument,
+    /// Who asks may not do this, or asks from where nobody may.
+    PermissionDenied,
     /// The named thing does not exist.
     NotFound,
     /// A thing of that name exists and differs.
@@ -34,6 +36,7 @@ impl ErrorCode {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::InvalidArgument => 400,
+            Self::PermissionDenied => 403,
             Self::NotFound => 404,
             Self::AlreadyExists | Self::Conflict => 409,
             Self::TooLarge => 413,
@@ -52,6 +55,7 @@ impl ErrorCode {
             Self::DeadlineExceeded => 4,
             Self::NotFound => 5,
             Self::AlreadyExists => 6,
+            Self::PermissionDenied => 7,
             Self::TooLarge | Self::Overloaded => 8,
             Self::Conflict => 9,
             Self::Internal => 13,
@@ -65,6 +69,7 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidArgument => "invalid_argument",
+            Self::PermissionDenied => "permission_denied",
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",
             Self::Conflict => "conflict",

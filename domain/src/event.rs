@@ -13,6 +13,28 @@ pub enum EventKind {
     RunStarted,
     #[serde(rename = "run.finished")]
     RunFinished,
+    #[serde(rename = "experiment.created")]
+    ExperimentCreated,
+    #[serde(rename = "experiment.changed")]
+    ExperimentChanged,
+    #[serde(rename = "run.changed")]
+    RunChanged,
+    #[serde(rename = "model.created")]
+    ModelCreated,
+    #[serde(rename = "model.changed")]
+    ModelChanged,
+    #[serde(rename = "model.deleted")]
+    ModelDeleted,
+    #[serde(rename = "version.changed")]
+    VersionChanged,
+    #[serde(rename = "version.deleted")]
+    VersionDeleted,
+    #[serde(rename = "alias.removed")]
+    AliasRemoved,
+    #[serde(rename = "logged_model.created")]
+    LoggedModelCreated,
+    #[serde(rename = "logged_model.changed")]
+    LoggedModelChanged,
     #[serde(rename = "dataset.built")]
     DatasetBuilt,
     #[serde(rename = "version.registered")]
@@ -51,6 +73,17 @@ impl EventKind {
             Self::DefinitionApplied => "definition.applied",
             Self::RunStarted => "run.started",
             Self::RunFinished => "run.finished",
+            Self::ExperimentCreated => "experiment.created",
+            Self::ExperimentChanged => "experiment.changed",
+            Self::RunChanged => "run.changed",
+            Self::ModelCreated => "model.created",
+            Self::ModelChanged => "model.changed",
+            Self::ModelDeleted => "model.deleted",
+            Self::VersionChanged => "version.changed",
+            Self::VersionDeleted => "version.deleted",
+            Self::AliasRemoved => "alias.removed",
+            Self::LoggedModelCreated => "logged_model.created",
+            Self::LoggedModelChanged => "logged_model.changed",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",
             Self::AliasMoved => "alias.moved",

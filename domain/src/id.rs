@@ -78,4 +78,6 @@ ids! {
     AlertId,
     /// One review task.
     TaskId,
+    /// One upload that comes in parts.
+    UploadId,
 }

@@ -17,14 +17,15 @@ pub mod prediction;
 pub mod state;
 pub mod time;
 
-pub use digest::Digest;
+pub use digest::{Digest, Digester};
 pub use duration::Span;
 pub use error::{Coded, ErrorCode};
 pub use event::{Event, EventKind, NewEvent};
 pub use frame::{Column, Field, Frame, FrameError, Value, ValueType};
-pub use id::{AlertId, JobId, PipelineRunId, PredictionId, RunId, TaskId};
+pub use id::{AlertId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId};
 pub use model::{ModelFiles, ModelRef, Signature};
 pub use name::{
-    BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName, ViewName,
+    BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName,
+    ViewName,
 };
 pub use time::Timestamp;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BadName, Digest, Field, ModelName};
+use crate::{BadModelName, Digest, Field, ModelName};
 
 /// A version of a registered model. Versions count from 1 and are never reused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ impl FromStr for ModelRef {
     type Err = BadModelRef;
     fn from_str(raw: &str) -> Result<Self, BadModelRef> {
         let bad = || BadModelRef(raw.to_owned());
-        let (model, version) = raw.split_once('/').ok_or_else(bad)?;
-        let model = model.parse().map_err(|_: BadName| bad())?;
+        let (model, version) = raw.rsplit_once('/').ok_or_else(bad)?;
+        let model = model.parse().map_err(|_: BadModelName| bad())?;
         let version = version.parse().ok().filter(|v| *v > 0).ok_or_else(bad)?;
         Ok(Self { model, version })
     }

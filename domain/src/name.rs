@@ -1,4 +1,5 @@
-//! Names people choose. Lowercase letters, digits, `_` and `-`, 1 to 64 of them, first a letter or digit.
+//! Names people choose. Lowercase letters, digits, `_` and `-`, 1 to 64 of them, first a letter or digit; names of
+//! models follow the wider rule of MLflow's registry.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
@@ -17,8 +18,24 @@ fn lawful(raw: &str) -> bool {
         && raw.as_bytes()[0].is_ascii_alphanumeric()
 }
 
+/// A model's name that breaks the rule of [`ModelName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a lawful name of a model: use 1 to 256 characters without `/`, `:`, control characters or marks that \
+     turn the direction of writing"
+)]
+pub struct BadModelName(pub String);
+
+fn lawful_model(raw: &str) -> bool {
+    // Marks that make a text look like another one (Unicode TR 36).
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (1..=256).contains(&raw.chars().count())
+        && !matches!(raw, "." | "..")
+        && !raw.chars().any(|c| matches!(c, '/' | ':') || c.is_control() || turns(c))
+}
+
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+    ($rule:ident, $error:ident; $($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -44,15 +61,15 @@ macro_rules! names {
         }
 
         impl FromStr for $name {
-            type Err = BadName;
-            fn from_str(raw: &str) -> Result<Self, BadName> {
-                if lawful(raw) { Ok(Self(raw.into())) } else { Err(BadName(raw.to_owned())) }
+            type Err = $error;
+            fn from_str(raw: &str) -> Result<Self, $error> {
+                if $rule(raw) { Ok(Self(raw.into())) } else { Err($error(raw.to_owned())) }
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = BadName;
-            fn try_from(raw: String) -> Result<Self, BadName> {
+            type Error = $error;
+            fn try_from(raw: String) -> Result<Self, $error> {
                 raw.parse()
             }
         }
@@ -77,7 +94,7 @@ macro_rules! names {
     )+};
 }
 
-names! {
+names! { lawful, BadName;
     /// A kind of thing features describe (`carrier`, `pump`).
     EntityName,
     /// A table of timestamped rows that people ingest into.
@@ -88,12 +105,15 @@ names! {
     ServiceName,
     /// A column of a source, or a feature.
     ColumnName,
-    /// A registered model.
-    ModelName,
     /// One URL with model versions behind it.
     EndpointName,
     /// A retraining pipeline.
     PipelineName,
+}
+
+names! { lawful_model, BadModelName;
+    /// A registered model: 1 to 256 characters without `/`, `:` and control characters, as MLflow's clients choose them.
+    ModelName,
 }
 
 #[cfg(test)]
@@ -102,10 +122,20 @@ mod tests {
 
     #[test]
     fn a_name_is_lowercase_and_short() {
-        assert!("flight-delay".parse::<ModelName>().is_ok());
+        assert!("flight-delay".parse::<EndpointName>().is_ok());
         assert!("temp_24h".parse::<ColumnName>().is_ok());
         for bad in ["", "Flight", "a b", "../etc", "-x", &"x".repeat(65)] {
-            assert_eq!(bad.parse::<ModelName>(), Err(BadName(bad.to_owned())));
+            assert_eq!(bad.parse::<EndpointName>(), Err(BadName(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_model_is_called_what_people_call_it_except_what_would_be_a_path_or_a_trick() {
+        for good in ["flight-delay", "Elasticnet Wine", "模型", "-x", "a.b", &"x".repeat(256)] {
+            assert!(good.parse::<ModelName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "models:x", "a\nb", "abc\u{202e}txt", &"x".repeat(257)] {
+            assert_eq!(bad.parse::<ModelName>(), Err(BadModelName(bad.to_owned())));
         }
     }
 }

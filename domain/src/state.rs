@@ -59,14 +59,29 @@ macro_rules! machine {
 }
 
 machine! {
-    /// A tracked run.
+    /// A tracked run. One that ended may be resumed: a script that is started again goes on in the same run. Any may
+    /// be put back to wait for its turn.
     RunState on RunEvent as "run" {
-        states { Running = "running", Finished = "finished", Failed = "failed", Cancelled = "cancelled" }
-        events { Finish, Break, Stop }
+        states {
+            Scheduled = "scheduled", Running = "running",
+            Finished = "finished", Failed = "failed", Cancelled = "cancelled",
+        }
+        events { Schedule, Resume, Finish, Break, Stop }
         moves {
+            (Scheduled, Resume) => Running,
+            (Scheduled, Finish) => Finished,
+            (Scheduled, Break) => Failed,
+            (Scheduled, Stop) => Cancelled,
             (Running, Finish) => Finished,
             (Running, Break) => Failed,
             (Running, Stop) => Cancelled,
+            (Finished, Resume) => Running,
+            (Failed, Resume) => Running,
+            (Cancelled, Resume) => Running,
+            (Running, Schedule) => Scheduled,
+            (Finished, Schedule) => Scheduled,
+            (Failed, Schedule) => Scheduled,
+            (Cancelled, Schedule) => Scheduled,
         }
     }
 }
@@ -134,9 +149,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finished_run_never_starts_again() {
+    fn a_run_ends_in_one_way_and_may_be_resumed() {
         for end in [RunState::Finished, RunState::Failed, RunState::Cancelled] {
-            assert!(end.is_final());
+            assert!([RunEvent::Finish, RunEvent::Break, RunEvent::Stop].iter().all(|event| end.next(*event).is_err()));
+            assert_eq!(end.next(RunEvent::Resume), Ok(RunState::Running));
         }
         assert_eq!(RunState::Running.next(RunEvent::Finish), Ok(RunState::Finished));
     }

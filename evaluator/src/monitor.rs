@@ -7,7 +7,7 @@ use domain::{
     definition::{Endpoint, MonitorSpec, Persistence},
     state::AlertState,
 };
-use storage::{Meta, Tables, Tx};
+use storage::{Meta, StorageError, Tables, Tx};
 
 use crate::{
     alerts::{self, Alert, AlertFilter},
@@ -40,7 +40,14 @@ pub(crate) async fn restore_all(meta: &Meta, tables: &Tables) -> Result<Vec<Watc
         .map_err(EvaluatorError::storage("read the watched endpoints"))?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
-        all.push(restore(meta, tables, row).await?);
+        match restore(meta, tables, row).await {
+            Ok(watched) => all.push(watched),
+            // The server that keeps the log watches the endpoint.
+            Err(EvaluatorError::Storage { source: StorageError::Elsewhere { table, .. }, .. }) => {
+                tracing::info!(table, "an endpoint is watched by another server of this database");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(all)
 }

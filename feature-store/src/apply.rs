@@ -268,7 +268,11 @@ impl Inner {
         let built = self.layouts().await?;
         for plan in catalog.sources() {
             self.open_table(&plan.definition.name).await?;
-            let table = self.source_table(&plan.definition.name)?;
+            let table = self.any_source_table(&plan.definition.name)?;
+            if let Err(kept) = table.here() {
+                tracing::info!(reason = %kept, "a source is served by another server of this database");
+                continue;
+            }
             let _writing = table.writing.lock().await;
             self.catch_up(plan, &table).await?;
             for view in plan.views.iter().filter(|view| !built.contains(&view.layout)) {

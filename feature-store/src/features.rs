@@ -37,6 +37,7 @@ impl FeatureStore {
     /// another length.
     pub async fn online(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Answer, FeatureError> {
         let plan = self.0.catalog().service(service)?;
+        self.0.serves(&plan)?;
         check_keys(&plan, keys, at)?;
         let parts = online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?;
         let meta = meta(&parts);
@@ -68,6 +69,7 @@ impl Features for FeatureStore {
     async fn latest(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Frame, PortError> {
         let answer = async {
             let plan = self.0.catalog().service(service)?;
+            self.0.serves(&plan)?;
             check_keys(&plan, keys, at)?;
             features(&plan, online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?, at.len())
         };

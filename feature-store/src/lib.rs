@@ -50,7 +50,7 @@ pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 
-use catalog::Catalog;
+use catalog::{Catalog, ServicePlan};
 use table::SourceTable;
 
 /// The front door. Clones share everything.
@@ -148,9 +148,27 @@ impl Inner {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
     }
 
-    /// The table of a source that is in the catalog.
+    /// The table of a source that is in the catalog and whose rows are here.
     fn source_table(&self, name: &SourceName) -> Result<Arc<SourceTable>, FeatureError> {
+        let table = self.any_source_table(name)?;
+        if self.meta.is_shared() {
+            error::Doing::doing(table.here(), "reach the rows of a source")?;
+        }
+        Ok(table)
+    }
+
+    fn any_source_table(&self, name: &SourceName) -> Result<Arc<SourceTable>, FeatureError> {
         let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
         shelf.get(name).cloned().ok_or_else(|| error::unknown("Source", name.as_str(), shelf.keys().map(AsRef::as_ref)))
+    }
+
+    /// Whether online values of the service are made here: they come from rows, and stay with them.
+    fn serves(&self, plan: &ServicePlan) -> Result<(), FeatureError> {
+        if self.meta.is_shared() {
+            for part in &plan.parts {
+                self.source_table(&part.view.source)?;
+            }
+        }
+        Ok(())
     }
 }

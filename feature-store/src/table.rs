@@ -15,7 +15,7 @@ use std::{
 use arrow::array::RecordBatch;
 use domain::{Column, Digest, Field, Frame, SourceName, Timestamp, Value, ValueType, definition::SourceColumn};
 use serde::{Deserialize, Serialize};
-use storage::{Table, Tables, TimeRange};
+use storage::{StorageError, Table, Tables, TimeRange};
 use tokio::sync::Mutex;
 
 use crate::error::{Doing as _, FeatureError};
@@ -127,6 +127,11 @@ impl SourceTable {
 
     pub(crate) fn specs(&self) -> Vec<PartSpec> {
         self.parts().into_iter().map(|part| part.spec).collect()
+    }
+
+    /// [`StorageError::Elsewhere`] where another server of the database keeps the rows.
+    pub(crate) fn here(&self) -> Result<(), StorageError> {
+        self.parts().iter().try_for_each(|part| part.table.here())
     }
 
     /// Rows ever accepted.

@@ -6,7 +6,7 @@ use domain::{
     error::{Coded, ErrorCode},
 };
 use feature_store::{Action, Change};
-use sqlx::SqlitePool;
+use storage::sql::Pool;
 
 use crate::{
     check::{self, Catalog, Problem},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The applied pipelines and endpoints.
-pub(crate) async fn load(pool: &SqlitePool) -> Result<Known, ConductorError> {
+pub(crate) async fn load(pool: &Pool) -> Result<Known, ConductorError> {
     let rows: Vec<(String,)> = sqlx::query_as("SELECT body FROM conductor_definitions ORDER BY kind, name")
         .fetch_all(pool)
         .await
@@ -49,6 +49,7 @@ impl Conductor {
         actor: &str,
         dry_run: bool,
     ) -> Result<Vec<Change>, ConductorError> {
+        self.conducts()?;
         let _alone = self.0.changing.lock().await;
         let features = &self.rooms().features;
         let before = self.known(Clone::clone);

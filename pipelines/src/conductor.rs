@@ -43,6 +43,8 @@ pub struct Rooms {
     pub house: House,
     /// Recorded on every run, and part of every step's key: a new program computes anew.
     pub code_version: String,
+    /// The data directory whose server conducts, where several share a database and it is not this one.
+    pub conducted_by: Option<String>,
 }
 
 /// The conductor's front door. Clones share it.
@@ -72,7 +74,7 @@ pub(crate) struct Known {
 
 impl Conductor {
     /// Opens the conductor's tables, puts every endpoint back in service as it was left, goes on with the runs that
-    /// were under way and starts to follow the journal. An endpoint whose versions cannot be loaded is logged and
+    /// were under way and starts to follow the journal; where another server conducts, it only shows. An endpoint whose versions cannot be loaded is logged and
     /// answers as one without a version; it does not keep the others from starting.
     ///
     /// # Errors
@@ -91,6 +93,10 @@ impl Conductor {
             settled: std::sync::Mutex::default(),
         }));
         conductor.reload().await?;
+        if let Some(keeper) = &conductor.rooms().conducted_by {
+            tracing::info!(%keeper, "pipelines and endpoints are kept by another server of this database");
+            return Ok(conductor);
+        }
         conductor.restore_endpoints().await?;
         let unfinished = [PipelineRunState::Queued, PipelineRunState::Running];
         for run in store::in_states(conductor.rooms().meta.reader(), unfinished).await? {
@@ -160,7 +166,16 @@ impl Conductor {
         })
     }
 
+    /// Whether this is the server that conducts; only that one writes.
+    pub(crate) fn conducts(&self) -> Result<(), ConductorError> {
+        match &self.rooms().conducted_by {
+            Some(keeper) => Err(ConductorError::Elsewhere { keeper: keeper.clone() }),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) async fn begin(&self) -> Result<Tx, ConductorError> {
+        self.conducts()?;
         self.rooms().meta.begin().await.during("begin a write")
     }
 

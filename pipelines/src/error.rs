@@ -1,7 +1,8 @@
 //! What can go wrong while conducting.
 
 use domain::{
-    Coded, EndpointName, ErrorCode, PipelineName, PipelineRunId, SourceName, ports::PortError, state::IllegalMove,
+    Coded, EndpointName, ErrorCode, ModelRef, PipelineName, PipelineRunId, SourceName, ports::PortError,
+    state::IllegalMove,
 };
 use serving::ServingError;
 use storage::StorageError;
@@ -26,6 +27,9 @@ pub enum ConductorError {
     /// A split that cannot be deployed.
     #[error("endpoint `{endpoint}`: {problem}")]
     BadDeployment { endpoint: EndpointName, problem: String },
+    /// A version that cannot go while an endpoint has it.
+    #[error("model version `{version}` is served by endpoint `{endpoint}`")]
+    StillServed { version: ModelRef, endpoint: EndpointName },
     /// So many labels were refused that not each can be named.
     #[error("{refused} label rows were refused by source `{source_name}`, the first because {first}")]
     BadLabels { source_name: SourceName, refused: u64, first: String },
@@ -34,6 +38,9 @@ pub enum ConductorError {
     /// What a step found to be missing or wrong; the run that meets it fails.
     #[error("{0}")]
     Step(String),
+    /// Several servers share the database, and another one conducts.
+    #[error("pipelines and endpoints are kept by another server, whose data directory is `{keeper}`")]
+    Elsewhere { keeper: String },
     /// What serving answered to a prediction.
     #[error(transparent)]
     Serving(ServingError),
@@ -42,8 +49,6 @@ pub enum ConductorError {
     Room { doing: &'static str, source: PortError },
     #[error("could not {doing}: {source}")]
     Storage { doing: &'static str, source: StorageError },
-    #[error("could not {doing}: {source}")]
-    Database { doing: &'static str, source: sqlx::Error },
     /// A stored row that this version cannot read.
     #[error("stored {what} cannot be read: {reason}")]
     Corrupt { what: &'static str, reason: String },
@@ -61,12 +66,12 @@ impl Coded for ConductorError {
             }
             Self::NoSuchPipeline { .. } | Self::NoSuchRun(_) | Self::NoSuchEndpoint { .. } => ErrorCode::NotFound,
             Self::NothingDeployed(_) => ErrorCode::Unavailable,
-            Self::Move(_) => ErrorCode::Conflict,
+            Self::Move(_) | Self::Elsewhere { .. } | Self::StillServed { .. } => ErrorCode::Conflict,
             Self::Serving(source) => source.code(),
             Self::Room { source, .. } => source.code(),
             Self::Storage { source, .. } => source.code(),
             Self::Corrupt { .. } => ErrorCode::DataLoss,
-            Self::Step(_) | Self::Database { .. } => ErrorCode::Internal,
+            Self::Step(_) => ErrorCode::Internal,
         }
     }
 
@@ -84,14 +89,14 @@ impl Coded for ConductorError {
                 "give registered versions of the endpoint's model, each once, with whole percents that add up to 100"
                     .into()
             }
+            Self::StillServed { endpoint, .. } => format!("deploy another version behind `{endpoint}` first"),
             Self::BadLabels { .. } => "labels that were stored may be sent again: they are known then".into(),
             Self::Definition(_) | Self::Invalid(_) => "mend the definition and apply the file again".into(),
+            Self::Elsewhere { .. } => "send this to the server that keeps them".into(),
             Self::Serving(source) => source.hint(),
             Self::Room { source, .. } => source.hint(),
             Self::Storage { source, .. } => source.hint(),
-            Self::NoSuchRun(_) | Self::Move(_) | Self::Step(_) | Self::Database { .. } | Self::Corrupt { .. } => {
-                String::new()
-            }
+            Self::NoSuchRun(_) | Self::Move(_) | Self::Step(_) | Self::Corrupt { .. } => String::new(),
         }
     }
 }
@@ -109,7 +114,7 @@ impl<T> During<T> for Result<T, StorageError> {
 
 impl<T> During<T> for Result<T, sqlx::Error> {
     fn during(self, doing: &'static str) -> Result<T, ConductorError> {
-        self.map_err(|source| ConductorError::Database { doing, source })
+        self.map_err(|source| ConductorError::Storage { doing, source: source.into() })
     }
 }
 

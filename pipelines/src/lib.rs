@@ -17,6 +17,7 @@ mod error;
 mod fit;
 mod gate;
 mod label;
+mod models;
 mod overview;
 mod policy;
 mod rollout;

@@ -333,7 +333,7 @@ impl Conductor {
         let model = &run.spec.model;
         // An interrupted attempt may have registered it already.
         if let Ok(known) = registry.versions(model).await
-            && let Some(version) = known.iter().find(|version| version.run == candidate.run)
+            && let Some(version) = known.iter().find(|version| version.run == Some(candidate.run))
         {
             return Ok(version.version);
         }

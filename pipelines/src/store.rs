@@ -4,7 +4,8 @@ use domain::{
     Digest, PipelineName, PipelineRunId, Timestamp,
     state::{PipelineRunState, StepState},
 };
-use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::Row as _;
+use storage::sql::{Conn, Pool, Row};
 
 use crate::{
     error::{ConductorError, During as _, stored, to_json},
@@ -31,7 +32,7 @@ fn instant(n: i64) -> Timestamp {
 }
 
 /// A run's row; steps are read apart.
-fn run_row(row: &SqliteRow) -> Result<PipelineRun> {
+fn run_row(row: &Row) -> Result<PipelineRun> {
     let read = || -> std::result::Result<_, sqlx::Error> {
         let texts: [String; 6] = [
             row.try_get("id")?,
@@ -78,7 +79,7 @@ fn run_row(row: &SqliteRow) -> Result<PipelineRun> {
     })
 }
 
-fn step_row(row: &SqliteRow) -> Result<Step> {
+fn step_row(row: &Row) -> Result<Step> {
     let read = || -> std::result::Result<_, sqlx::Error> {
         let name: String = row.try_get("name")?;
         let state: String = row.try_get("state")?;
@@ -101,7 +102,7 @@ fn step_row(row: &SqliteRow) -> Result<Step> {
 }
 
 /// Adds a run and its waiting steps.
-pub(crate) async fn insert_run(conn: &mut SqliteConnection, run: &PipelineRun) -> Result<()> {
+pub(crate) async fn insert_run(conn: &mut Conn, run: &PipelineRun) -> Result<()> {
     const DOING: &str = "store a pipeline run";
     sqlx::query(
         "INSERT INTO pipeline_runs (id, pipeline, endpoint, state, spec, cause, story, cutoff, labelled, created, updated)
@@ -135,7 +136,7 @@ pub(crate) async fn insert_run(conn: &mut SqliteConnection, run: &PipelineRun) -
 }
 
 /// Writes what may change in a run.
-pub(crate) async fn update_run(conn: &mut SqliteConnection, run: &PipelineRun) -> Result<()> {
+pub(crate) async fn update_run(conn: &mut Conn, run: &PipelineRun) -> Result<()> {
     sqlx::query(
         "UPDATE pipeline_runs SET state = $2, updated = $3, champion = $4, challenger = $5, decision = $6,
          rollout = $7, error = $8, ended = $9 WHERE id = $1",
@@ -156,7 +157,7 @@ pub(crate) async fn update_run(conn: &mut SqliteConnection, run: &PipelineRun) -
 }
 
 /// Writes what may change in a step.
-pub(crate) async fn update_step(conn: &mut SqliteConnection, run: PipelineRunId, step: &Step) -> Result<()> {
+pub(crate) async fn update_step(conn: &mut Conn, run: PipelineRunId, step: &Step) -> Result<()> {
     sqlx::query(
         "UPDATE pipeline_steps SET state = $3, step_key = $4, why = $5, result = $6, started = $7, finished = $8,
          error = $9 WHERE run = $1 AND name = $2",
@@ -177,12 +178,7 @@ pub(crate) async fn update_step(conn: &mut SqliteConnection, run: PipelineRunId,
 }
 
 /// Remembers a step's result for later runs; the first result of a key stays.
-pub(crate) async fn commit_result(
-    conn: &mut SqliteConnection,
-    run: PipelineRunId,
-    step: &Step,
-    at: Timestamp,
-) -> Result<()> {
+pub(crate) async fn commit_result(conn: &mut Conn, run: PipelineRunId, step: &Step, at: Timestamp) -> Result<()> {
     let (Some(key), Some(result)) = (step.key, &step.result) else { return Ok(()) };
     sqlx::query(
         "INSERT INTO pipeline_results (step_key, run, name, result, committed_at) VALUES ($1, $2, $3, $4, $5)
@@ -200,7 +196,7 @@ pub(crate) async fn commit_result(
 }
 
 /// The committed result of a key, and the run that made it.
-pub(crate) async fn find_result(pool: &SqlitePool, key: &Digest) -> Result<Option<(PipelineRunId, serde_json::Value)>> {
+pub(crate) async fn find_result(pool: &Pool, key: &Digest) -> Result<Option<(PipelineRunId, serde_json::Value)>> {
     let found: Option<(String, String)> =
         sqlx::query_as("SELECT run, result FROM pipeline_results WHERE step_key = $1")
             .bind(key.to_string())
@@ -213,7 +209,7 @@ pub(crate) async fn find_result(pool: &SqlitePool, key: &Digest) -> Result<Optio
 }
 
 /// Forgets a result whose files are gone.
-pub(crate) async fn forget_result(conn: &mut SqliteConnection, key: &Digest) -> Result<()> {
+pub(crate) async fn forget_result(conn: &mut Conn, key: &Digest) -> Result<()> {
     sqlx::query("DELETE FROM pipeline_results WHERE step_key = $1")
         .bind(key.to_string())
         .execute(conn)
@@ -223,7 +219,7 @@ pub(crate) async fn forget_result(conn: &mut SqliteConnection, key: &Digest) -> 
 }
 
 /// A run with its steps.
-pub(crate) async fn run(pool: &SqlitePool, id: PipelineRunId) -> Result<PipelineRun> {
+pub(crate) async fn run(pool: &Pool, id: PipelineRunId) -> Result<PipelineRun> {
     let row = sqlx::query("SELECT * FROM pipeline_runs WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(pool)
@@ -234,7 +230,7 @@ pub(crate) async fn run(pool: &SqlitePool, id: PipelineRunId) -> Result<Pipeline
     Ok(run)
 }
 
-pub(crate) async fn steps(pool: &SqlitePool, id: PipelineRunId) -> Result<Vec<Step>> {
+pub(crate) async fn steps(pool: &Pool, id: PipelineRunId) -> Result<Vec<Step>> {
     let rows = sqlx::query("SELECT * FROM pipeline_steps WHERE run = $1 ORDER BY position")
         .bind(id.to_string())
         .fetch_all(pool)
@@ -244,7 +240,7 @@ pub(crate) async fn steps(pool: &SqlitePool, id: PipelineRunId) -> Result<Vec<St
 }
 
 /// Runs, newest first, with their steps.
-pub(crate) async fn runs(pool: &SqlitePool, filter: &RunFilter) -> Result<Vec<PipelineRun>> {
+pub(crate) async fn runs(pool: &Pool, filter: &RunFilter) -> Result<Vec<PipelineRun>> {
     let limit = if filter.limit == 0 { 100 } else { filter.limit };
     let rows = sqlx::query(
         "SELECT * FROM pipeline_runs WHERE ($1 IS NULL OR pipeline = $1) ORDER BY created DESC, id DESC LIMIT $2",
@@ -264,7 +260,7 @@ pub(crate) async fn runs(pool: &SqlitePool, filter: &RunFilter) -> Result<Vec<Pi
 }
 
 /// Runs in any of `states`, oldest first, without their steps.
-pub(crate) async fn in_states(pool: &SqlitePool, states: [PipelineRunState; 2]) -> Result<Vec<PipelineRun>> {
+pub(crate) async fn in_states(pool: &Pool, states: [PipelineRunState; 2]) -> Result<Vec<PipelineRun>> {
     let rows = sqlx::query("SELECT * FROM pipeline_runs WHERE state IN ($1, $2) ORDER BY created, id")
         .bind(states[0].as_str())
         .bind(states[1].as_str())
@@ -275,7 +271,7 @@ pub(crate) async fn in_states(pool: &SqlitePool, states: [PipelineRunState; 2]) 
 }
 
 /// A pipeline's runs, newest first, without their steps, as the writer sees them.
-pub(crate) async fn history(conn: &mut SqliteConnection, pipeline: &PipelineName) -> Result<Vec<PipelineRun>> {
+pub(crate) async fn history(conn: &mut Conn, pipeline: &PipelineName) -> Result<Vec<PipelineRun>> {
     let rows = sqlx::query("SELECT * FROM pipeline_runs WHERE pipeline = $1 ORDER BY created DESC, id DESC LIMIT 20")
         .bind(pipeline.as_str())
         .fetch_all(conn)

@@ -3,9 +3,9 @@
 use domain::{Event, EventKind, ModelName, ModelRef, NewEvent, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::SqliteConnection;
+use storage::sql::Conn;
 
-use crate::{LATEST, Registry, RegistryError, check, row, version};
+use crate::{LATEST, ModelVersion, Registry, RegistryError, check, row, version};
 
 /// Where an alias points, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Alias {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasMove {
     pub model: ModelName,
-    /// Lowercase letters, digits, `_` and `-`; not only digits, and not `latest`.
+    /// Letters, digits, `_` and `-`; nothing that reads as a version, and not `latest`.
     pub alias: String,
     pub version: u32,
     /// Who moves it.
@@ -56,12 +56,7 @@ impl Registry {
         check::text("actor", &wanted.actor, 1)?;
         let now = self.now();
         let mut tx = self.begin().await?;
-        let newest = version::newest(tx.conn(), &wanted.model).await?;
-        let target = ModelRef { model: wanted.model.clone(), version: wanted.version };
-        // Versions are numbered without gaps and never deleted.
-        if wanted.version == 0 || wanted.version > newest {
-            return Err(RegistryError::NoSuchVersion { version: target, newest });
-        }
+        version::require(tx.conn(), &ModelRef { model: wanted.model.clone(), version: wanted.version }).await?;
         let before = load(tx.conn(), &wanted.model).await?.into_iter().find(|known| known.alias == wanted.alias);
         let from = before.as_ref().map(|known| known.version);
         if let Some(known) = before.filter(|known| known.version == wanted.version) {
@@ -115,32 +110,80 @@ impl Registry {
         Ok(self.meta().journal().about(&subject(model, alias), limit).await?)
     }
 
+    /// The version an alias points at.
+    ///
+    /// # Errors
+    /// An unknown model or alias; names that are not aliases, such as `latest`, are unknown here.
+    pub async fn alias_version(&self, model: &ModelName, alias: &str) -> Result<ModelVersion, RegistryError> {
+        let mut tx = self.meta().reader().begin().await?;
+        version::newest(&mut tx, model).await?;
+        let reference = pointed_at(&mut tx, model, alias).await?;
+        version::one(&mut tx, &reference).await
+    }
+
+    /// Removes an alias; an absent one is no error.
+    ///
+    /// # Errors
+    /// An unknown model.
+    pub async fn remove_alias(&self, model: &ModelName, alias: &str, actor: &str) -> Result<(), RegistryError> {
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        version::newest(tx.conn(), model).await?;
+        let from: Option<i64> =
+            sqlx::query_scalar("DELETE FROM registry_aliases WHERE model = $1 AND alias = $2 RETURNING version")
+                .bind(model.as_str())
+                .bind(alias)
+                .fetch_optional(tx.conn())
+                .await?;
+        let Some(from) = from else { return Ok(()) };
+        tx.append(NewEvent {
+            at: now,
+            kind: EventKind::AliasRemoved,
+            subject: subject(model, alias),
+            actor: actor.to_owned(),
+            cause: None,
+            body: json!({"model": model, "alias": alias, "from": from}),
+        })
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
     /// The version that `name` means: an alias, `latest`, or a number.
     ///
     /// # Errors
     /// An unknown model, alias or number.
     pub async fn resolve(&self, model: &ModelName, name: &str) -> Result<ModelRef, RegistryError> {
-        let mut tx = self.meta().reader().begin().await?;
-        let newest = version::newest(&mut tx, model).await?;
-        let reference = |version| ModelRef { model: model.clone(), version };
-        if name == LATEST {
-            return Ok(reference(newest));
-        }
-        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
-            let version = name.parse().unwrap_or(u32::MAX);
-            if version == 0 || version > newest {
-                return Err(RegistryError::NoSuchVersion { version: reference(version), newest });
-            }
-            return Ok(reference(version));
-        }
-        let aliases = load(&mut tx, model).await?;
-        match aliases.iter().find(|known| known.alias == name) {
-            Some(known) => Ok(reference(known.version)),
-            None => {
-                let known = aliases.iter().map(|known| known.alias.as_str()).chain([LATEST]);
-                let nearest = check::near(name, known);
-                Err(RegistryError::NoSuchAlias { model: model.clone(), alias: name.to_owned(), nearest })
-            }
+        find(&mut *self.meta().reader().begin().await?, model, name).await
+    }
+}
+
+/// The version that `name` means; see [`Registry::resolve`].
+pub(crate) async fn find(conn: &mut Conn, model: &ModelName, name: &str) -> Result<ModelRef, RegistryError> {
+    let newest = version::newest(conn, model).await?;
+    let reference = |version| ModelRef { model: model.clone(), version };
+    if name == LATEST {
+        return match newest {
+            0 => Err(RegistryError::NoSuchVersion { version: reference(0), newest }),
+            _ => Ok(reference(newest)),
+        };
+    }
+    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let reference = reference(name.parse().unwrap_or(u32::MAX));
+        version::require(conn, &reference).await?;
+        return Ok(reference);
+    }
+    pointed_at(conn, model, name).await
+}
+
+/// The version an alias of a model points at.
+async fn pointed_at(conn: &mut Conn, model: &ModelName, alias: &str) -> Result<ModelRef, RegistryError> {
+    let aliases = load(conn, model).await?;
+    match aliases.iter().find(|known| known.alias == alias) {
+        Some(known) => Ok(ModelRef { model: model.clone(), version: known.version }),
+        None => {
+            let known = aliases.iter().map(|known| known.alias.as_str()).chain([LATEST]);
+            let nearest = check::near(alias, known);
+            Err(RegistryError::NoSuchAlias { model: model.clone(), alias: alias.to_owned(), nearest })
         }
     }
 }
@@ -149,7 +192,7 @@ fn subject(model: &ModelName, alias: &str) -> String {
     format!("model/{model}/alias/{alias}")
 }
 
-async fn load(conn: &mut SqliteConnection, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
+async fn load(conn: &mut Conn, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
     let rows: Vec<(String, i64, i64, String, String)> = sqlx::query_as(
         "SELECT alias, version, moved_at, actor, reason FROM registry_aliases WHERE model = $1 ORDER BY alias",
     )

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use domain::{Digest, EventKind, NewEvent, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::SqliteConnection;
+use storage::sql::Conn;
 
 use crate::{Registry, RegistryError, row};
 
@@ -115,7 +115,7 @@ struct Row {
     recorded_at: i64,
 }
 
-async fn find(conn: &mut SqliteConnection, digest: &Digest) -> Result<Option<Dataset>, RegistryError> {
+pub(crate) async fn find(conn: &mut Conn, digest: &Digest) -> Result<Option<Dataset>, RegistryError> {
     let found: Option<Row> = sqlx::query_as(
         "SELECT row_count, spec, from_at, to_at, cutoff, sources, blobs, recorded_at
          FROM registry_datasets WHERE digest = $1",
@@ -135,12 +135,4 @@ async fn find(conn: &mut SqliteConnection, digest: &Digest) -> Result<Option<Dat
         blobs: row::from_json(&found.blobs, "dataset")?,
     };
     Ok(Some(Dataset { snapshot, recorded_at: Timestamp::from_micros(found.recorded_at) }))
-}
-
-/// Fails unless the dataset is recorded.
-pub(crate) async fn require(conn: &mut SqliteConnection, digest: &Digest) -> Result<(), RegistryError> {
-    match find(conn, digest).await? {
-        Some(_) => Ok(()),
-        None => Err(RegistryError::NoSuchDataset(*digest)),
-    }
 }

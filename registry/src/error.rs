@@ -15,6 +15,15 @@ pub enum RegistryError {
     NoSuchAlias { model: ModelName, alias: String, nearest: Option<String> },
     #[error("dataset `{0}` does not exist")]
     NoSuchDataset(Digest),
+    /// A thing without an id type of its own.
+    #[error("{what} `{name}` does not exist")]
+    NoSuch { what: &'static str, name: String },
+    /// A name that is taken, also by what was deleted and can be restored.
+    #[error("{what} `{name}` already exists{detail}")]
+    Exists { what: &'static str, name: String, detail: &'static str },
+    /// A deleted thing that must be restored before it can be written to.
+    #[error("{what} `{name}` is deleted")]
+    Deleted { what: &'static str, name: String },
     /// Something refers to bytes that were never stored.
     #[error("{what} names blob `{digest}`, which is not stored")]
     MissingBlob { what: String, digest: Digest },
@@ -56,7 +65,10 @@ impl Coded for RegistryError {
             | Self::NoSuchModel { .. }
             | Self::NoSuchVersion { .. }
             | Self::NoSuchAlias { .. }
-            | Self::NoSuchDataset(_) => ErrorCode::NotFound,
+            | Self::NoSuchDataset(_)
+            | Self::NoSuch { .. } => ErrorCode::NotFound,
+            Self::Exists { .. } => ErrorCode::AlreadyExists,
+            Self::Deleted { .. } => ErrorCode::Conflict,
             Self::MissingBlob { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::ParamChanged { .. } | Self::IllegalMove(_) => ErrorCode::Conflict,
             Self::Damaged { .. } => ErrorCode::DataLoss,
@@ -75,9 +87,12 @@ impl Coded for RegistryError {
                 did_you_mean(nearest, "set the alias first, or name a version by its number or as `latest`")
             }
             Self::NoSuchVersion { newest: 0, .. } => "register a version first".into(),
-            Self::NoSuchVersion { newest, .. } => format!("versions count from 1 to {newest}"),
+            Self::NoSuchVersion { newest, .. } => format!("the newest version is {newest}"),
             Self::NoSuchRun(_) => "list the runs of the experiment to find its id".into(),
             Self::NoSuchDataset(_) => "record the dataset before anything refers to it".into(),
+            Self::NoSuch { .. } => String::new(),
+            Self::Exists { .. } => "choose another name, or restore or rename the one that has it".into(),
+            Self::Deleted { .. } => "restore it first".into(),
             Self::MissingBlob { .. } => "store the bytes before recording what refers to them".into(),
             Self::ParamChanged { .. } => "start another run, or keep the changing value as a metric or tag".into(),
             Self::IllegalMove(_) => "a run that has ended stays as it ended; start another".into(),

@@ -4,15 +4,29 @@
 //! Metric points are rows of a columnar table, files are blobs named by digest. What a call acknowledges is durable.
 
 mod alias;
+mod artifact;
 mod check;
+mod contents;
 mod dataset;
 mod error;
+mod experiment;
+mod input;
 mod lineage;
+mod logged_model;
 mod metric;
+mod mlmodel;
+mod model;
+mod model_tag;
+mod nickname;
 mod number;
+mod query;
+mod register;
 mod row;
 mod run;
 mod schema;
+mod search;
+mod source;
+mod stage;
 mod version;
 
 use std::sync::Arc;
@@ -26,12 +40,23 @@ use runtime::Clock;
 use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
+pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
+pub use experiment::{Experiment, NewExperiment, View};
+pub use input::{DatasetInput, DatasetSummary, ModelOutput};
 pub use lineage::{Edge, Lineage, Node, NodeKind};
-pub use metric::MetricPoint;
-pub use run::{DatasetRef, NewRun, Run, RunFilter};
-pub use version::{Model, ModelVersion, NewVersion};
+pub use logged_model::{
+    LoggedModel, LoggedModelMetric, LoggedModelStatus, ModelDataset, ModelOrder, ModelSearch, NewLoggedModel,
+};
+pub use metric::{Batch, MetricChart, MetricEntry, MetricPoint, RunPoint, StepRange};
+pub use model::{Model, NewModel, RegisteredModel};
+pub use query::Page;
+pub use register::{NewVersion, SourcedVersion};
+pub use run::{DatasetRef, NewRun, Run, RunChange, RunFilter, TrackedRun, TrackedStart};
+pub use search::Search;
+pub use stage::Stage;
+pub use version::ModelVersion;
 
 /// The name that always means the newest version; no alias may be called so.
 pub const LATEST: &str = "latest";
@@ -47,17 +72,25 @@ struct Inner {
     blobs: Arc<dyn Blobs>,
     points: Table,
     clock: Clock,
+    /// The turn to join an upload's parts.
+    completing: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
-    /// Opens the registry in `meta`, creating its tables there and one in `tables`.
+    /// Opens the registry in `meta`, creating its tables there and one in `tables`, and the experiment `Default`.
     ///
     /// # Errors
     /// When the data is of a newer program, or cannot be read.
     pub async fn open(meta: Meta, blobs: Arc<dyn Blobs>, tables: Tables, clock: Clock) -> Result<Self, RegistryError> {
         meta.migrate("registry", schema::MIGRATIONS).await?;
         let points = tables.table(schema::POINTS, schema_of(&schema::point_fields())).await?;
-        Ok(Self(Arc::new(Inner { meta, blobs, points, clock })))
+        let mut tx = meta.begin().await?;
+        artifact::clean(tx.conn(), clock.now()).await?;
+        tx.commit().await?;
+        let completing = tokio::sync::Mutex::default();
+        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing }));
+        registry.ensure_default_experiment().await?;
+        Ok(registry)
     }
 
     fn meta(&self) -> &Meta {
@@ -70,6 +103,10 @@ impl Registry {
 
     fn points(&self) -> &Table {
         &self.0.points
+    }
+
+    fn completing(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.completing
     }
 
     fn now(&self) -> Timestamp {

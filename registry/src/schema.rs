@@ -10,13 +10,14 @@ use storage::Migration;
 /// The columnar table that holds every metric point ever logged.
 pub(crate) const POINTS: &str = "metrics";
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "runs, datasets, versions, aliases",
-    sql: "
-CREATE TABLE registry_experiments (
-    name TEXT PRIMARY KEY,
-    created_at BIGINT NOT NULL
-);
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "experiments and runs", sql: RUNS },
+    Migration { name: "artifacts", sql: ARTIFACTS },
+    Migration { name: "logged models", sql: LOGGED_MODELS },
+    Migration { name: "models, versions, aliases", sql: MODELS },
+];
+
+const RUNS: &str = "
 CREATE TABLE registry_datasets (
     digest TEXT PRIMARY KEY,
     row_count BIGINT NOT NULL,
@@ -28,19 +29,36 @@ CREATE TABLE registry_datasets (
     blobs TEXT NOT NULL,
     recorded_at BIGINT NOT NULL
 );
+CREATE TABLE registry_experiments (
+    id BIGINT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    artifact_location TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    deleted_at BIGINT
+);
+CREATE TABLE registry_experiment_tags (
+    experiment BIGINT NOT NULL REFERENCES registry_experiments (id),
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (experiment, key)
+);
 CREATE TABLE registry_runs (
     id TEXT PRIMARY KEY,
-    experiment TEXT NOT NULL REFERENCES registry_experiments (name),
+    experiment BIGINT NOT NULL REFERENCES registry_experiments (id),
     name TEXT NOT NULL,
+    user_id TEXT NOT NULL,
     state TEXT NOT NULL,
+    artifact_uri TEXT NOT NULL,
     dataset TEXT REFERENCES registry_datasets (digest),
     code_version TEXT NOT NULL,
     environment TEXT NOT NULL,
     cause BIGINT,
     started_at BIGINT NOT NULL,
-    ended_at BIGINT
+    ended_at BIGINT,
+    deleted_at BIGINT
 );
-CREATE INDEX registry_runs_of_experiment ON registry_runs (experiment, id);
+CREATE INDEX registry_runs_of_experiment ON registry_runs (experiment, started_at, id);
 CREATE TABLE registry_params (
     run TEXT NOT NULL REFERENCES registry_runs (id),
     key TEXT NOT NULL,
@@ -63,26 +81,139 @@ CREATE TABLE registry_latest_metrics (
     last_at BIGINT NOT NULL,
     PRIMARY KEY (run, key)
 );
+CREATE TABLE registry_inputs (
+    run TEXT NOT NULL REFERENCES registry_runs (id),
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    source_type TEXT NOT NULL,
+    source TEXT NOT NULL,
+    schema TEXT,
+    profile TEXT,
+    context TEXT,
+    tags TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    PRIMARY KEY (run, name, digest)
+);
+";
+
+const ARTIFACTS: &str = "
+CREATE TABLE registry_artifacts (
+    path TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    bytes BIGINT NOT NULL,
+    written_at BIGINT NOT NULL
+);
+CREATE INDEX registry_artifacts_by_digest ON registry_artifacts (digest);
+CREATE TABLE registry_uploads (
+    id TEXT PRIMARY KEY,
+    path TEXT NOT NULL,
+    parts BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    completed_at BIGINT
+);
+CREATE TABLE registry_upload_parts (
+    upload TEXT NOT NULL REFERENCES registry_uploads (id),
+    part BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (upload, part)
+);
+";
+
+const LOGGED_MODELS: &str = "
+CREATE TABLE registry_logged_models (
+    id TEXT PRIMARY KEY,
+    experiment BIGINT NOT NULL REFERENCES registry_experiments (id),
+    name TEXT NOT NULL,
+    model_type TEXT,
+    status TEXT NOT NULL,
+    status_message TEXT,
+    source_run TEXT REFERENCES registry_runs (id),
+    artifact_uri TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    deleted_at BIGINT
+);
+CREATE INDEX registry_logged_models_of_experiment ON registry_logged_models (experiment, created_at, id);
+CREATE TABLE registry_logged_model_params (
+    model TEXT NOT NULL REFERENCES registry_logged_models (id),
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (model, key)
+);
+CREATE TABLE registry_logged_model_tags (
+    model TEXT NOT NULL REFERENCES registry_logged_models (id),
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (model, key)
+);
+CREATE TABLE registry_logged_model_metrics (
+    model TEXT NOT NULL REFERENCES registry_logged_models (id),
+    key TEXT NOT NULL,
+    dataset_name TEXT NOT NULL,
+    dataset_digest TEXT NOT NULL,
+    run TEXT NOT NULL REFERENCES registry_runs (id),
+    value DOUBLE PRECISION,
+    step BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (model, key, dataset_name, dataset_digest, run)
+);
+CREATE TABLE registry_run_models (
+    run TEXT NOT NULL REFERENCES registry_runs (id),
+    model TEXT NOT NULL,
+    role TEXT NOT NULL,
+    step BIGINT NOT NULL,
+    PRIMARY KEY (run, role, model, step)
+);
+";
+
+const MODELS: &str = "
 CREATE TABLE registry_models (
     name TEXT PRIMARY KEY,
     last_version BIGINT NOT NULL,
-    created_at BIGINT NOT NULL
+    description TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE TABLE registry_model_tags (
+    model TEXT NOT NULL REFERENCES registry_models (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (model, key)
 );
 CREATE TABLE registry_versions (
-    model TEXT NOT NULL REFERENCES registry_models (name),
+    model TEXT NOT NULL REFERENCES registry_models (name) ON UPDATE CASCADE ON DELETE CASCADE,
     version BIGINT NOT NULL,
-    run TEXT NOT NULL REFERENCES registry_runs (id),
+    run TEXT REFERENCES registry_runs (id),
+    logged_model TEXT REFERENCES registry_logged_models (id),
+    source TEXT NOT NULL,
+    download TEXT NOT NULL,
     signature TEXT NOT NULL,
+    stated_signature TEXT,
+    flavors TEXT NOT NULL,
+    model_uuid TEXT,
+    input_example TEXT,
+    stage TEXT NOT NULL,
+    description TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    run_link TEXT NOT NULL,
+    unsafe_reason TEXT,
     created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
     PRIMARY KEY (model, version)
 );
+CREATE INDEX registry_versions_of_run ON registry_versions (run);
+CREATE INDEX registry_versions_of_logged_model ON registry_versions (logged_model);
+CREATE INDEX registry_versions_by_download ON registry_versions (download);
 CREATE TABLE registry_version_files (
     model TEXT NOT NULL,
     version BIGINT NOT NULL,
     path TEXT NOT NULL,
     digest TEXT NOT NULL,
+    bytes BIGINT NOT NULL,
     PRIMARY KEY (model, version, path),
-    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version)
+    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE TABLE registry_version_metrics (
     model TEXT NOT NULL,
@@ -90,7 +221,7 @@ CREATE TABLE registry_version_metrics (
     key TEXT NOT NULL,
     value DOUBLE PRECISION,
     PRIMARY KEY (model, version, key),
-    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version)
+    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE TABLE registry_version_tags (
     model TEXT NOT NULL,
@@ -98,7 +229,7 @@ CREATE TABLE registry_version_tags (
     key TEXT NOT NULL,
     value TEXT NOT NULL,
     PRIMARY KEY (model, version, key),
-    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version)
+    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE TABLE registry_aliases (
     model TEXT NOT NULL,
@@ -108,19 +239,18 @@ CREATE TABLE registry_aliases (
     actor TEXT NOT NULL,
     reason TEXT NOT NULL,
     PRIMARY KEY (model, alias),
-    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version)
+    FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
-",
-}];
+CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
+";
 
-/// Columns of the table of metric points.
+/// Columns of the table of metric points: run, key, value, step, time.
+pub(crate) const POINT_COLUMNS: [&str; 5] = ["run", "key", "value", "step", "at"];
+
+/// The columns with their types.
 pub(crate) fn point_fields() -> [Field; 5] {
-    let field = |name: &str, kind| Field::new(Arc::<str>::from(name), kind);
-    [
-        field("run", ValueType::Text),
-        field("key", ValueType::Text),
-        field("value", ValueType::Float),
-        field("step", ValueType::Int),
-        field("at", ValueType::Timestamp),
-    ]
+    use ValueType as T;
+    let [run, key, value, step, at] = POINT_COLUMNS;
+    let columns = [(run, T::Text), (key, T::Text), (value, T::Float), (step, T::Int), (at, T::Timestamp)];
+    columns.map(|(name, kind)| Field::new(Arc::<str>::from(name), kind))
 }

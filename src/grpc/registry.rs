@@ -70,7 +70,7 @@ impl Registry for Door {
             Some(RunState::Finished) => RunEvent::Finish,
             Some(RunState::Failed) => RunEvent::Break,
             Some(RunState::Cancelled) => RunEvent::Stop,
-            Some(RunState::Running) | None => {
+            Some(RunState::Running | RunState::Scheduled) | None => {
                 return Err(status(ErrorCode::InvalidArgument, "state: write finished, failed or cancelled"));
             }
         };

@@ -12,7 +12,7 @@ use domain::ErrorCode;
 use runtime::metrics::Metric;
 use tracing::Instrument as _;
 
-use super::problem::Problem;
+use super::{mlflow::artifacts, problem::Problem};
 use crate::app::App;
 
 /// What a browser may do with an answer: show it, with what this very server gives, framed by nobody.
@@ -74,8 +74,13 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
     response
 }
 
-/// Gives up on a request that is not answered in time.
+/// Gives up on a request that is not answered in time. An artifact on its way takes as long as it takes: it has a limit
+/// for standing still instead.
 pub async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if artifacts::is_transfer(request.method(), route) {
+        return next.run(request).await;
+    }
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
         Problem::new(
             ErrorCode::DeadlineExceeded,

@@ -5,7 +5,10 @@ mod endpoints;
 mod features;
 mod health;
 mod layers;
+mod mlflow;
+mod origin;
 mod pages;
+pub mod patience;
 mod pipelines;
 pub mod problem;
 mod registry;
@@ -14,6 +17,8 @@ mod review;
 use axum::{Extension, Router, middleware};
 use utoipa::{OpenApi, openapi::RefOr};
 use utoipa_axum::router::OpenApiRouter;
+
+pub use origin::Names;
 
 use crate::app::App;
 
@@ -78,16 +83,25 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
 pub struct DoorLimits {
     pub max_body_bytes: usize,
     pub deadline: std::time::Duration,
+    /// Of one artifact, or of one part of it.
+    pub max_artifact_bytes: u64,
+    /// How long an artifact on its way may stand still; it has no other deadline.
+    pub transfer_idle: std::time::Duration,
 }
 
 /// REST, pages and (merged) gRPC on one router.
-pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
+pub fn router(app: App, grpc: Router, limits: DoorLimits, names: Names) -> Router {
     let (rest, document) = described();
     let rest = rest
         .merge(pages::routes(document))
+        .merge(mlflow::routes())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
+        .layer(Extension(limits))
         .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));
-    rest.with_state(app.clone()).merge(grpc).layer(middleware::from_fn_with_state(app, layers::observe))
+    rest.with_state(app.clone())
+        .merge(grpc)
+        .layer(middleware::from_fn_with_state(names, origin::guard))
+        .layer(middleware::from_fn_with_state(app, layers::observe))
 }

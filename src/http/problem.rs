@@ -106,7 +106,7 @@ pub struct BodyLimit(pub usize);
 
 /// How much of a body beyond the limit is read and thrown away. A client that writes before it reads would otherwise
 /// see a broken connection instead of the answer.
-const DRAINED_BYTES_MAX: usize = 256 << 20;
+pub const DRAINED_BYTES_MAX: usize = 256 << 20;
 
 /// The body as bytes, within the limit.
 pub struct Raw(pub Bytes);

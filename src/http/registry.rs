@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use domain::{ErrorCode, ModelFiles, ModelName, ModelRef, RunId, Signature, Timestamp, state::RunEvent};
-use registry::{MetricPoint, ModelVersion, NewRun, NewVersion, Run, RunFilter};
+use registry::{MetricChart, MetricPoint, ModelVersion, NewRun, NewVersion, Run, RunFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,6 +19,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(get_run))
         .routes(routes!(log_metrics))
         .routes(routes!(metric_history))
+        .routes(routes!(metric_chart))
         .routes(routes!(finish_run))
         .routes(routes!(list_models))
         .routes(routes!(list_versions, register_version))
@@ -147,12 +148,39 @@ async fn log_metrics(
 /// Read the history of a metric
 #[utoipa::path(get, path = "/api/v1/runs/{run}/metrics/{key}", operation_id = "metricHistory", tag = "registry",
     params(("run" = String, Path, description = "Run id"), ("key" = String, Path, description = "Metric")),
-    responses((status = 200, description = "Points in the order written", body = Vec<Object>), (status = "4XX", description = "No such run", body = Problem)))]
+    responses((status = 200, description = "Points by step, then time, then value", body = Vec<Object>), (status = "4XX", description = "No such run", body = Problem)))]
 async fn metric_history(
     State(app): State<App>,
     Path((run, key)): Path<(RunId, String)>,
 ) -> Result<Json<Vec<MetricPoint>>, Problem> {
     Ok(Json(app.registry.metric_history(&run, &key).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct ChartQuery {
+    /// At most so many points.
+    #[serde(default = "two_thousand")]
+    #[param(minimum = 5, maximum = 20000)]
+    points: usize,
+}
+
+const fn two_thousand() -> usize {
+    2_000
+}
+
+/// Read a metric thinned for a chart
+///
+/// Of every stretch of the series its first, last, least and greatest point are kept, and a NaN where it has one.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/metrics/{key}/chart", operation_id = "metricChart", tag = "registry",
+    params(("run" = String, Path, description = "Run id"), ("key" = String, Path, description = "Metric"), ChartQuery),
+    responses((status = 200, description = "How many points were logged, and those to draw", body = Object), (status = "4XX", description = "No such run, or too few points asked for", body = Problem)))]
+async fn metric_chart(
+    State(app): State<App>,
+    Path((run, key)): Path<(RunId, String)>,
+    Query(query): Query<ChartQuery>,
+) -> Result<Json<MetricChart>, Problem> {
+    Ok(Json(app.registry.metric_chart(&run, &key, query.points.min(20_000)).await?))
 }
 
 #[derive(Deserialize, ToSchema)]

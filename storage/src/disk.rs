@@ -50,6 +50,21 @@ pub(crate) fn write_whole(path: &Path, scratch: &Path, bytes: &[u8]) -> io::Resu
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// A name of the directory that no other has, made at the first call and kept in it.
+pub(crate) fn name_of(dir: &Path) -> io::Result<String> {
+    let path = dir.join("keeper");
+    match fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let name = uuid::Uuid::now_v7().to_string();
+            // Left by a crash before the rename.
+            let _ = fs::remove_file(dir.join("keeper.new"));
+            write_whole(&path, &dir.join("keeper.new"), name.as_bytes())?;
+            Ok(name)
+        }
+        found => found,
+    }
+}
+
 /// An exclusive claim on a directory, given up when dropped or when the process ends.
 #[derive(Debug)]
 pub(crate) struct DirLock {

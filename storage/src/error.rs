@@ -16,7 +16,7 @@ pub enum StorageError {
     /// The write may or may not have happened; reading the state again tells.
     #[error("the outcome of `{doing}` is unknown: {reason}")]
     Unknown { doing: &'static str, reason: String },
-    #[error("database: {0}")]
+    #[error("{}", refusal(.0))]
     Database(#[from] sqlx::Error),
     #[error("key-value store: {0}")]
     Kv(#[from] fjall::Error),
@@ -45,6 +45,17 @@ pub enum StorageError {
     Frame(#[from] FrameError),
     #[error("columnar data: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A statement failed and the transaction went on; on Postgres nothing of it can be kept.
+    #[error("a statement of the transaction had failed, so all of it was undone")]
+    Undone,
+    /// Never repeats the URL, which may hold a password.
+    #[error("the database's address does not fit: {0}")]
+    BadUrl(String),
+    #[error("the database has no schema to put tables in")]
+    NoSchema,
+    /// The rows lie in the data directory of another server of the same database.
+    #[error("table `{table}` is kept by another server, whose data directory is `{keeper}`")]
+    Elsewhere { table: String, keeper: String },
     /// A failure made by a faulty twin of [`crate::testing`].
     #[error("injected failure of {0}")]
     Injected(&'static str),
@@ -65,6 +76,13 @@ impl StorageError {
         move |source| Self::Io { doing, source }
     }
 
+    pub(crate) fn bad_url(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Configuration(reason) => Self::BadUrl(reason.to_string()),
+            other => Self::BadUrl(other.to_string()),
+        }
+    }
+
     pub(crate) fn corrupt(what: impl Into<String>, detail: impl ToString) -> Self {
         Self::Corrupt { what: what.into(), detail: detail.to_string() }
     }
@@ -76,18 +94,21 @@ impl Coded for StorageError {
             Self::NoSuchBlob(_) => ErrorCode::NotFound,
             Self::Corrupt { .. } => ErrorCode::DataLoss,
             Self::Io { .. } | Self::Unknown { .. } | Self::Locked(_) | Self::Injected(_) => ErrorCode::Unavailable,
-            Self::Database(sqlx::Error::RowNotFound) => ErrorCode::NotFound,
-            Self::Database(sqlx::Error::PoolTimedOut) => ErrorCode::Overloaded,
-            Self::Database(sqlx::Error::Database(e)) if e.is_unique_violation() => ErrorCode::AlreadyExists,
-            Self::NewerData { .. } | Self::ChangedMigration { .. } | Self::SchemaMismatch { .. } => ErrorCode::Conflict,
+            Self::Database(error) => database_code(error),
+            Self::NewerData { .. }
+            | Self::ChangedMigration { .. }
+            | Self::SchemaMismatch { .. }
+            | Self::Elsewhere { .. }
+            | Self::NoSchema => ErrorCode::Conflict,
             Self::BadKey { .. }
             | Self::BadTableName(_)
             | Self::BadRows { .. }
             | Self::NoTimeColumn { .. }
             | Self::BadColumn { .. }
             | Self::BadParquet(_)
+            | Self::BadUrl(_)
             | Self::Frame(_) => ErrorCode::InvalidArgument,
-            Self::Database(_) | Self::Kv(_) | Self::Arrow(_) | Self::WorkerGone(_) => ErrorCode::Internal,
+            Self::Undone | Self::Kv(_) | Self::Arrow(_) | Self::WorkerGone(_) => ErrorCode::Internal,
         }
     }
 
@@ -100,8 +121,53 @@ impl Coded for StorageError {
             Self::Locked(_) => "stop the other millpond, or give this one another data directory".into(),
             Self::Io { .. } => "check free space and permissions of the data directory, then restart".into(),
             Self::Unknown { .. } => "read the state before trying again".into(),
+            Self::BadUrl(_) => "write it as in `postgres://user:password@host/database`".into(),
+            Self::NoSchema => "create one, or let the user's `search_path` name one that exists".into(),
+            Self::Elsewhere { .. } => "send this to the server that keeps it".into(),
+            Self::Database(_) if self.code() == ErrorCode::Unavailable => {
+                "see that the database is up and takes connections, then try again".into()
+            }
             Self::Corrupt { .. } => "restore the data directory from a backup".into(),
             _ => String::new(),
         }
+    }
+}
+
+/// What a caller reads of it. A value that cannot be sent is the caller's own, so it is said without the library's words.
+fn refusal(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Encode(reason) => {
+            let reason = reason.to_string();
+            format!("a value cannot be stored: {}", reason.rsplit(": ").next().unwrap_or(&reason))
+        }
+        other => format!("database: {other}"),
+    }
+}
+
+/// What the database's refusal amounts to. Of its own errors Postgres' are told by SQLSTATE, five characters long;
+/// SQLite's codes are shorter.
+fn database_code(error: &sqlx::Error) -> ErrorCode {
+    match error {
+        sqlx::Error::RowNotFound => ErrorCode::NotFound,
+        sqlx::Error::PoolTimedOut => ErrorCode::Overloaded,
+        // A value that cannot be sent, such as text with a NUL character.
+        sqlx::Error::Encode(_) => ErrorCode::InvalidArgument,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            ErrorCode::Unavailable
+        }
+        sqlx::Error::Database(e) if e.is_unique_violation() => ErrorCode::AlreadyExists,
+        sqlx::Error::Database(e) => match e.code().as_deref() {
+            Some("57014") => ErrorCode::DeadlineExceeded,
+            // Connection lost, out of connections or memory, shutting down or starting, lock not granted, a
+            // transaction that has to be repeated, a session ended by a time-out.
+            Some(state)
+                if state.len() == 5
+                    && ["08", "53", "57", "55P03", "40", "25P03"].iter().any(|c| state.starts_with(c)) =>
+            {
+                ErrorCode::Unavailable
+            }
+            _ => ErrorCode::Internal,
+        },
+        _ => ErrorCode::Internal,
     }
 }

@@ -1,10 +1,13 @@
 //! The journal: every change of state in order, each row sealed to the one before.
 
 use domain::{Digest, Event, EventKind, NewEvent, Timestamp};
-use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::Row as _;
 use tokio::sync::watch;
 
-use crate::{Migration, StorageError};
+use crate::{
+    Migration, StorageError,
+    sql::{Conn, Pool, Row},
+};
 
 pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
     name: "journal",
@@ -27,12 +30,12 @@ const VERIFY_STEP: i64 = 1_000;
 /// Reads events and follows new ones. They are appended through [`crate::Tx::append`].
 #[derive(Debug, Clone)]
 pub struct Journal {
-    readers: SqlitePool,
+    readers: Pool,
     newest: watch::Sender<u64>,
 }
 
 impl Journal {
-    pub(crate) fn new(readers: SqlitePool) -> Self {
+    pub(crate) fn new(readers: Pool) -> Self {
         Self { readers, newest: watch::Sender::new(0) }
     }
 
@@ -133,7 +136,7 @@ struct Sealed {
 }
 
 impl Sealed {
-    fn read(row: &SqliteRow) -> Result<Self, StorageError> {
+    fn read(row: &Row) -> Result<Self, StorageError> {
         Ok(Self {
             seq: row.try_get("seq")?,
             at: row.try_get("at")?,
@@ -156,7 +159,7 @@ impl Sealed {
     }
 }
 
-pub(crate) async fn append(conn: &mut SqliteConnection, event: &NewEvent) -> Result<u64, StorageError> {
+pub(crate) async fn append(conn: &mut Conn, event: &NewEvent) -> Result<u64, StorageError> {
     let last =
         sqlx::query("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *conn).await?;
     let (seq, previous) = match last {
@@ -193,7 +196,7 @@ pub(crate) async fn append(conn: &mut SqliteConnection, event: &NewEvent) -> Res
     Ok(seq.unsigned_abs())
 }
 
-fn event(row: &SqliteRow) -> Result<Event, StorageError> {
+fn event(row: &Row) -> Result<Event, StorageError> {
     let row = Sealed::read(row)?;
     let damaged = |what: &str| StorageError::corrupt(format!("journal at {}", row.seq), format!("its {what}"));
     Ok(Event {

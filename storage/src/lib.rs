@@ -7,6 +7,7 @@
 //! Nothing here knows a word of machine learning. What is durable, atomic or unknown after a failure is
 //! said at each method; [`testing`] holds the suites and faulty twins that hold implementations to it.
 
+pub mod sql;
 pub mod testing;
 
 mod blobs;
@@ -22,7 +23,7 @@ mod table;
 mod wal;
 mod writer;
 
-pub use blobs::{Blobs, LocalBlobs};
+pub use blobs::{BlobStream, BlobWriter, Blobs, LocalBlobs};
 pub use error::StorageError;
 pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
 pub use journal::Journal;

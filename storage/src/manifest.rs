@@ -6,7 +6,9 @@ use sqlx::Row as _;
 
 use crate::{Meta, Migration, StorageError, segment::Segment};
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[TABLES, KEEPERS];
+
+const TABLES: Migration = Migration {
     name: "tables and segments",
     sql: "CREATE TABLE tables (
             name TEXT NOT NULL PRIMARY KEY,
@@ -22,16 +24,39 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
             chain TEXT NOT NULL,
             PRIMARY KEY (table_name, position)
           );",
-}];
+};
 
-/// Creates the table, or checks that it has these columns.
-pub(crate) async fn claim(meta: &Meta, table: &str, columns: &str) -> Result<(), StorageError> {
+/// Which data directory holds the table's log, where several servers share the database.
+const KEEPERS: Migration = Migration { name: "keepers", sql: "ALTER TABLE tables ADD COLUMN keeper TEXT" };
+
+/// Creates the table, or checks that it has these columns. Gives the data directory that keeps it, where that is
+/// another than `keeper`; a table that nobody keeps becomes `keeper`'s.
+pub(crate) async fn claim(
+    meta: &Meta,
+    table: &str,
+    columns: &str,
+    keeper: Option<&str>,
+) -> Result<Option<String>, StorageError> {
     let mut tx = meta.begin().await?;
-    let found: Option<String> =
-        sqlx::query_scalar("SELECT columns FROM tables WHERE name = $1").bind(table).fetch_optional(tx.conn()).await?;
+    let found: Option<(String, Option<String>)> = sqlx::query_as("SELECT columns, keeper FROM tables WHERE name = $1")
+        .bind(table)
+        .fetch_optional(tx.conn())
+        .await?;
     match found {
-        Some(found) if found == columns => Ok(()),
-        Some(found) => {
+        Some((found, kept)) if found == columns => match (kept, keeper) {
+            (Some(kept), Some(keeper)) if kept != keeper => Ok(Some(kept)),
+            (None, Some(keeper)) => {
+                sqlx::query("UPDATE tables SET keeper = $2 WHERE name = $1")
+                    .bind(table)
+                    .bind(keeper)
+                    .execute(tx.conn())
+                    .await?;
+                tx.commit().await?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        },
+        Some((found, _)) => {
             let differing = found.lines().zip(columns.lines()).find(|(a, b)| a != b);
             let detail = differing.map_or_else(
                 || format!("it has {} columns, asked for {}", found.lines().count(), columns.lines().count()),
@@ -40,12 +65,14 @@ pub(crate) async fn claim(meta: &Meta, table: &str, columns: &str) -> Result<(),
             Err(StorageError::SchemaMismatch { table: table.to_owned(), detail })
         }
         None => {
-            sqlx::query("INSERT INTO tables (name, columns) VALUES ($1, $2)")
+            sqlx::query("INSERT INTO tables (name, columns, keeper) VALUES ($1, $2, $3)")
                 .bind(table)
                 .bind(columns)
+                .bind(keeper)
                 .execute(tx.conn())
                 .await?;
-            tx.commit().await
+            tx.commit().await?;
+            Ok(None)
         }
     }
 }

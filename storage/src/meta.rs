@@ -1,21 +1,46 @@
-//! Relational state: one SQLite file, one writer, many readers.
+//! Relational state: one database, one writer at a time, many readers.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
 
 use domain::{Digest, NewEvent};
 use sqlx::{
-    Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    AssertSqlSafe, Connection as _, Row as _, Transaction,
+    pool::PoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Journal, StorageError, disk, journal};
+use crate::{
+    Journal, StorageError, disk, journal,
+    sql::{self, Conn, Db, Options, Pool},
+};
 
+/// Connections that read a SQLite file.
 const READERS: u32 = 4;
 /// How long a statement waits for another process (a backup, a shell) to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a read waits for a free connection.
+/// How long a read waits for a free connection to the file.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that read from Postgres; more than for a file, since each waits for the network.
+const REMOTE_READERS: u32 = 12;
+/// How long a statement waits for a free connection to Postgres. Longer than it may take to connect.
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that lay idle this long is tried before it is used.
+const TRIED_AFTER: Duration = Duration::from_secs(1);
+/// How often the journal is asked for what other servers appended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What a session of Postgres is told. A statement ends after 30 seconds, the wait for the turn to write included. A
+/// server that stops in the middle of a transaction (its machine froze, its network is gone) loses it after 20, so
+/// that the others can write.
+const SESSION: [(&str, &str); 5] = [
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "20s"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (
     room TEXT NOT NULL,
@@ -24,6 +49,10 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (
     digest TEXT NOT NULL,
     PRIMARY KEY (room, position)
 )";
+
+/// Whatever the database's default is: each statement has to see what was committed when the lock was granted, not
+/// what was there when it was asked for.
+const BEGIN_SHARED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// One step of a room's schema. Never changed once released; corrections are new steps.
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +65,17 @@ pub struct Migration {
 /// The relational database. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Meta {
-    readers: SqlitePool,
-    writer: SqlitePool,
-    /// The turn to write, handed on in the order asked for.
+    readers: Pool,
+    writer: Pool,
+    /// The turn to write in this process, handed on in the order asked for.
     turn: Arc<Semaphore>,
+    /// The turn to write among all servers of one Postgres: the number of its lock. A file has one server.
+    shared: Option<i64>,
     journal: Journal,
 }
 
 impl Meta {
-    /// Opens or creates the database file and its journal.
+    /// Opens or creates the SQLite file and its journal.
     pub async fn open(path: &Path) -> Result<Self, StorageError> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             disk::create_dir(parent).map_err(StorageError::io(format!("create {}", parent.display())))?;
@@ -55,28 +86,90 @@ impl Meta {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connect_with(options.clone().journal_mode(SqliteJournalMode::Wal))
-            .await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(READER_TIMEOUT)
-            .test_before_acquire(false)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            // A write that strays here is an error instead of a second writer.
-            .connect_with(options.pragma("query_only", "ON"))
-            .await?;
-        sqlx::query(LEDGER).execute(&writer).await?;
+        let pool = |connections| {
+            PoolOptions::<Db>::new()
+                .max_connections(connections)
+                .acquire_timeout(READER_TIMEOUT)
+                .test_before_acquire(false)
+                .max_lifetime(None)
+                .idle_timeout(None)
+        };
+        let writer = options.clone().journal_mode(SqliteJournalMode::Wal);
+        let writer = pool(1).connect_with(Options::sqlite(writer)).await?;
+        // A write that strays here is an error instead of a second writer.
+        let readers = pool(READERS).connect_with(Options::sqlite(options.pragma("query_only", "ON"))).await?;
+        Self::start(readers, writer, None).await
+    }
+
+    /// Opens the Postgres database at `url` (`postgres://user:password@host/database`) and its journal.
+    ///
+    /// Several servers may open one database: they take turns to write. What goes wrong never repeats the URL, which
+    /// may hold a password.
+    pub async fn connect(url: &str) -> Result<Self, StorageError> {
+        let options: Options = url.parse().map_err(StorageError::bad_url)?;
+        let options = options.with(&SESSION);
+        let pool = |connections| {
+            PoolOptions::<Db>::new()
+                .max_connections(connections)
+                .acquire_timeout(REMOTE_TIMEOUT)
+                .test_before_acquire(false)
+                // A connection that died while nobody looked is replaced before a request meets it.
+                .before_acquire(|conn: &mut Conn, about| {
+                    Box::pin(async move {
+                        if about.idle_for > TRIED_AFTER {
+                            conn.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let readers = options.with(&[("default_transaction_read_only", "on")]);
+        let readers = pool(REMOTE_READERS).connect_with(readers).await?;
+        let schema: Option<String> =
+            sqlx::query_scalar("SELECT CAST(current_schema() AS TEXT)").fetch_one(&writer).await?;
+        let schema = schema.ok_or(StorageError::NoSchema)?;
+        // The database itself is part of every lock's name.
+        let lock = Digest::of_parts([b"millpond".as_slice(), schema.as_bytes()]);
+        let lock = lock.as_bytes().first_chunk().map_or(0, |head| i64::from_le_bytes(*head));
+        Self::start(readers, writer, Some(lock)).await
+    }
+
+    async fn start(readers: Pool, writer: Pool, shared: Option<i64>) -> Result<Self, StorageError> {
         let journal = Journal::new(readers.clone());
-        let meta = Self { readers, writer, turn: Arc::new(Semaphore::new(1)), journal };
+        let meta = Self { readers, writer, turn: Arc::new(Semaphore::new(1)), shared, journal };
+        let mut tx = meta.begin().await?;
+        tx.apply(LEDGER).await?;
+        tx.commit().await?;
         meta.migrate("journal", journal::MIGRATIONS).await?;
         meta.journal.catch_up().await?;
         Ok(meta)
+    }
+
+    /// Whether other servers may write to the same database.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Tells those who watch the journal of events that other servers append, within a quarter of a second. Never
+    /// ends; a database of one server needs it not.
+    ///
+    /// It asks for the newest number instead of listening for a notification: a listener loses what was said while its
+    /// connection was broken, so it would have to ask all the same, and poolers do not let it listen.
+    pub async fn follow(&self) {
+        let mut reached = true;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.journal.catch_up().await {
+                Ok(()) => reached = true,
+                Err(e) if reached => {
+                    tracing::warn!(error = %e, "the journal cannot be read; events of other servers come later");
+                    reached = false;
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Applies the steps of `room` that were not applied yet, each once, in order, all or none.
@@ -99,8 +192,12 @@ impl Meta {
                 return Err(StorageError::ChangedMigration { room: room.into(), position, found: name, expected });
             }
         }
+        if self.is_shared() && applied.len() < steps.len() {
+            // A step may rewrite a large table.
+            sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(tx.conn()).await?;
+        }
         for (position, step) in steps.iter().enumerate().skip(applied.len()) {
-            sqlx::raw_sql(step.sql).execute(tx.conn()).await?;
+            tx.apply(step.sql).await?;
             sqlx::query("INSERT INTO migrations (room, position, name, digest) VALUES ($1, $2, $3, $4)")
                 .bind(room)
                 .bind(i64::try_from(position).unwrap_or(i64::MAX))
@@ -114,15 +211,18 @@ impl Meta {
 
     /// Connections that see what is committed and cannot write.
     #[must_use]
-    pub const fn reader(&self) -> &SqlitePool {
+    pub const fn reader(&self) -> &Pool {
         &self.readers
     }
 
-    /// Waits for the turn to write and opens a transaction that holds it.
+    /// Waits for the turn to write, among all servers of the database, and opens a transaction that holds it.
     pub async fn begin(&self) -> Result<Tx, StorageError> {
         let turn = self.turn.clone().acquire_owned().await.map_err(|_| StorageError::WorkerGone("database"))?;
-        let inner = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Tx { inner, appended: None, journal: self.journal.clone(), _turn: turn })
+        let mut inner = self.writer.begin_with(if self.is_shared() { BEGIN_SHARED } else { "BEGIN IMMEDIATE" }).await?;
+        if let Some(lock) = self.shared {
+            sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut *inner).await?;
+        }
+        Ok(Tx { inner, shared: self.is_shared(), appended: None, journal: self.journal.clone(), _turn: turn })
     }
 
     #[must_use]
@@ -136,7 +236,8 @@ impl Meta {
 /// It holds the only turn to write, so hold it briefly and never across waiting for another writer.
 #[derive(Debug)]
 pub struct Tx {
-    inner: Transaction<'static, Sqlite>,
+    inner: Transaction<'static, Db>,
+    shared: bool,
     appended: Option<u64>,
     journal: Journal,
     /// Dropped after `inner`, so that the next writer queues behind the rollback.
@@ -145,8 +246,16 @@ pub struct Tx {
 
 impl Tx {
     /// The connection, for statements of this transaction.
-    pub fn conn(&mut self) -> &mut SqliteConnection {
+    pub fn conn(&mut self) -> &mut Conn {
         &mut self.inner
+    }
+
+    /// Runs the statements of a schema.
+    async fn apply(&mut self, schema: &'static str) -> Result<(), StorageError> {
+        // The text is the program's own in either wording.
+        let schema = if self.shared { Cow::Owned(sql::for_postgres(schema)) } else { Cow::Borrowed(schema) };
+        sqlx::raw_sql(AssertSqlSafe(schema)).execute(self.conn()).await?;
+        Ok(())
     }
 
     /// Appends an event to the journal and gives its number, which stands once this transaction commits.
@@ -160,7 +269,11 @@ impl Tx {
     ///
     /// [`StorageError::Unknown`]: it may have happened; read the state to learn whether.
     pub async fn commit(self) -> Result<(), StorageError> {
-        let Self { inner, appended, journal, _turn } = self;
+        let Self { inner, shared: _, appended, journal, _turn } = self;
+        if inner.is_broken() {
+            inner.rollback().await?;
+            return Err(StorageError::Undone);
+        }
         match inner.commit().await {
             Ok(()) => {
                 if let Some(seq) = appended {
@@ -168,7 +281,7 @@ impl Tx {
                 }
                 Ok(())
             }
-            // SQLite refused the content (a deferred constraint); nothing was written.
+            // The database refused the content (a deferred constraint); nothing was written.
             Err(sqlx::Error::Database(e)) if e.kind() != sqlx::error::ErrorKind::Other => {
                 Err(StorageError::Database(sqlx::Error::Database(e)))
             }

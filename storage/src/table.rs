@@ -2,6 +2,9 @@
 //!
 //! A row is in exactly one place: a segment of the manifest, or a log file that no segment covers. Moving rows
 //! from log to segment is one row of the manifest, so a crash at any step loses and doubles nothing.
+//!
+//! The log lies in one data directory. Where several servers share a database, a table belongs to the directory that
+//! opened it first, its keeper; on every other server the table can be named and neither read nor written.
 
 use std::{
     collections::HashMap,
@@ -64,6 +67,8 @@ struct Opened {
     cache: Arc<SegmentCache>,
     open_log: OpenLog,
     lock: Arc<DirLock>,
+    /// This directory's name among the servers of a shared database.
+    keeper: Option<String>,
     tables: Mutex<HashMap<String, Table>>,
 }
 
@@ -83,20 +88,33 @@ impl Tables {
         let lock = Arc::new(DirLock::take(wal_dir).await?);
         meta.migrate("tables", manifest::MIGRATIONS).await?;
         let (dir, cache) = (wal_dir.to_owned(), Arc::new(SegmentCache::new(CACHE_BYTES)));
-        let inner = Opened { meta, blobs, dir, cache, open_log, lock, tables: Mutex::default() };
+        let keeper = if meta.is_shared() {
+            let named = disk::name_of(wal_dir).map_err(StorageError::io(format!("name {}", wal_dir.display())))?;
+            tracing::info!(keeper = named, "tables opened here first are kept in this data directory");
+            Some(named)
+        } else {
+            None
+        };
+        let inner = Opened { meta, blobs, dir, cache, open_log, lock, keeper, tables: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Opens the table, or creates it with this schema. Its rows come back from segments and log.
     ///
-    /// [`StorageError::SchemaMismatch`] when it exists with other columns (names, types, nullability, order).
+    /// [`StorageError::SchemaMismatch`] when it exists with other columns (names, types, nullability, order). A table
+    /// that another server keeps opens all the same, and using it is [`StorageError::Elsewhere`].
     pub async fn table(&self, name: &str, schema: SchemaRef) -> Result<Table, StorageError> {
         let folder = folder_of(name).ok_or_else(|| StorageError::BadTableName(name.to_owned()))?;
         let columns = describe(&schema);
         let mut tables = self.inner.tables.lock().await;
-        manifest::claim(&self.inner.meta, name, &columns).await?;
+        let elsewhere = manifest::claim(&self.inner.meta, name, &columns, self.inner.keeper.as_deref()).await?;
         if let Some(table) = tables.get(name) {
             return Ok(table.clone());
+        }
+        if let Some(keeper) = elsewhere {
+            let table = self.elsewhere(name, schema, keeper);
+            tables.insert(name.to_owned(), table.clone());
+            return Ok(table);
         }
         let segments = manifest::segments(&self.inner.meta, name).await?;
         let (dir, open_log) = (self.inner.dir.join(folder), self.inner.open_log.clone());
@@ -110,6 +128,20 @@ impl Tables {
         Ok(table)
     }
 
+    /// Claims something that has no rows and that only one of the servers of a shared database may do. Gives the data
+    /// directory that has it, where that is not this one.
+    pub async fn keeper_of(&self, what: &str) -> Result<Option<String>, StorageError> {
+        let Some(keeper) = &self.inner.keeper else { return Ok(None) };
+        // In brackets, which no table's name has.
+        manifest::claim(&self.inner.meta, &format!("({what})"), "", Some(keeper)).await
+    }
+
+    fn elsewhere(&self, name: &str, schema: SchemaRef, keeper: String) -> Table {
+        let chain = Digest::of(describe(&schema).as_bytes());
+        let state = State { segments: Vec::new(), sealed: None, tail: Tail::default(), chain, broken: None };
+        self.handle(name, schema, Arc::new(RwLock::new(state)), PathBuf::new(), Err(keeper))
+    }
+
     fn start(&self, name: &str, schema: SchemaRef, writer: Writer) -> Result<Table, StorageError> {
         let (state, dir) = (writer.state.clone(), writer.dir.clone());
         let (commands, received) = mpsc::channel();
@@ -117,6 +149,20 @@ impl Tables {
             .name(format!("log {name}"))
             .spawn(move || writer.run(&received))
             .map_err(StorageError::io("start the writer of a table"))?;
+        Ok(self.handle(name, schema, state, dir, Ok((commands, thread))))
+    }
+
+    /// With the writer's end, or with who keeps the table instead.
+    fn handle(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        state: Arc<RwLock<State>>,
+        dir: PathBuf,
+        writer: Result<(mpsc::Sender<Command>, thread::JoinHandle<()>), String>,
+    ) -> Table {
+        let (writer, elsewhere) = writer.map_or_else(|keeper| (None, Some(keeper)), |writer| (Some(writer), None));
+        let (commands, thread) = writer.unzip();
         let inner = Inner {
             name: name.to_owned(),
             schema,
@@ -125,19 +171,20 @@ impl Tables {
             cache: self.inner.cache.clone(),
             dir,
             state,
-            commands: Some(commands),
-            thread: Some(thread),
+            commands,
+            thread,
+            elsewhere,
             seats: Arc::new(Semaphore::new(SEATS)),
             moving: Mutex::new(()),
             _lock: self.inner.lock.clone(),
         };
-        Ok(Table { inner: Arc::new(inner) })
+        Table { inner: Arc::new(inner) }
     }
 
     /// Moves the rows of every open table into segments. What fails is logged and stays in the log files.
     pub async fn flush_all(&self) {
         let tables: Vec<_> = self.inner.tables.lock().await.values().cloned().collect();
-        for table in tables {
+        for table in tables.into_iter().filter(|table| table.inner.elsewhere.is_none()) {
             if let Err(e) = table.flush().await {
                 tracing::warn!(table = table.inner.name, error = %e, "rows stay in the log");
             }
@@ -243,6 +290,8 @@ struct Inner {
     state: Arc<RwLock<State>>,
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<thread::JoinHandle<()>>,
+    /// The data directory that keeps the table, where it is not this one.
+    elsewhere: Option<String>,
     seats: Arc<Semaphore>,
     /// Held while rows move into a segment.
     moving: Mutex<()>,
@@ -264,6 +313,11 @@ impl Table {
         &self.inner.schema
     }
 
+    /// [`StorageError::Elsewhere`] where another server keeps the table.
+    pub fn here(&self) -> Result<(), StorageError> {
+        self.inner.here()
+    }
+
     /// Appends the rows; they are durable, and visible to scans, when it returns.
     ///
     /// Whole batches only: all rows or none. [`StorageError::Io`] says the log failed: these rows may come back at
@@ -278,6 +332,7 @@ impl Table {
     }
 
     async fn submit(&self, batch: RecordBatch, durable: bool) -> Result<(), StorageError> {
+        self.inner.here()?;
         let batch = fit(&self.inner.name, &self.inner.schema, batch)?;
         if batch.num_rows() == 0 {
             return Ok(());
@@ -321,6 +376,7 @@ impl Table {
 
     /// Runs to its end even when the caller stops waiting.
     async fn move_rows(&self, only_if_full: bool) -> Result<(), StorageError> {
+        self.inner.here()?;
         let inner = self.inner.clone();
         let moved = tokio::spawn(async move {
             let _moving = inner.moving.lock().await;
@@ -340,6 +396,7 @@ impl Table {
 
     /// The rows in the order they were appended; with a range, exactly those inside it.
     pub async fn scan(&self, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, StorageError> {
+        self.inner.here()?;
         let cut = range.map(|range| self.cut(&range).map(|cut| (range.column, cut))).transpose()?;
         let (mut segments, sealed, tail) = {
             let state = self.inner.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -365,7 +422,7 @@ impl Table {
             .ok_or_else(|| StorageError::NoTimeColumn { table: self.inner.name.clone(), column: range.column.clone() })
     }
 
-    /// Rows visible to a scan now.
+    /// Rows visible to a scan now; none where another server keeps the table.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.inner.state.read().unwrap_or_else(PoisonError::into_inner).rows()
@@ -380,6 +437,13 @@ impl Table {
 }
 
 impl Inner {
+    fn here(&self) -> Result<(), StorageError> {
+        match &self.elsewhere {
+            Some(keeper) => Err(StorageError::Elsewhere { table: self.name.clone(), keeper: keeper.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn send(&self, command: Command) -> Result<(), StorageError> {
         let gone = StorageError::WorkerGone("table");
         self.commands.as_ref().and_then(|commands| commands.send(command).ok()).ok_or(gone)

@@ -1,20 +1,32 @@
-//! Suites every implementation passes, and twins that fail on purpose.
+//! Suites every implementation passes, twins that fail on purpose, and a Postgres for tests.
 //!
 //! **Determinate and unknown.** A call that fails [`When::Before`] has done nothing: [`StorageError::Injected`].
 //! One that fails [`When::After`] was carried out and its answer lost, as when a connection breaks or a disk
 //! reports an error late: [`StorageError::Unknown`]. Callers must survive both; since every operation of
 //! [`Blobs`] and [`Kv`] may be repeated, repeating is always a right answer, and that is what the suites do.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+mod journal;
+mod meta;
+mod postgres;
+
+pub use journal::{event, journal_suite};
+pub use meta::{Home, meta_in, meta_suite};
+pub use postgres::Postgres;
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::Digest;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{Blobs, Floor, Kv, Pair, StorageError};
+use crate::{BlobStream, BlobWriter, Blobs, Floor, Kv, Pair, StorageError};
 
 /// On which side of a failing call the failure lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +119,48 @@ impl<B: Blobs> Blobs for FaultyBlobs<B> {
     async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError> {
         self.faults.around("put", self.inner.put(bytes)).await
     }
+    async fn writer(&self) -> Result<Box<dyn BlobWriter>, StorageError> {
+        let inner = self.faults.around("writer", self.inner.writer()).await?;
+        Ok(Box::new(FaultyWriter { inner, faults: self.faults.clone() }))
+    }
     async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError> {
         self.faults.around("get", self.inner.get(digest)).await
+    }
+    async fn read(&self, digest: &Digest, range: Range<u64>) -> Result<BlobStream, StorageError> {
+        match self.faults.around("read", async { self.inner.read(digest, range.clone()).await }).await {
+            // The answer was on its way when it broke off.
+            Err(broken @ StorageError::Unknown { .. }) => {
+                let begun = self.inner.read(digest, range).await?.take(1);
+                Ok(begun.chain(stream::once(std::future::ready(Err(broken)))).boxed())
+            }
+            other => other,
+        }
+    }
+    async fn len(&self, digest: &Digest) -> Result<u64, StorageError> {
+        self.faults.around("len", self.inner.len(digest)).await
     }
     async fn exists(&self, digest: &Digest) -> Result<bool, StorageError> {
         self.faults.around("exists", self.inner.exists(digest)).await
     }
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.faults.around("delete", self.inner.delete(digest)).await
+    }
+}
+
+/// A writer that fails as planned; each piece and the end are a call.
+struct FaultyWriter {
+    inner: Box<dyn BlobWriter>,
+    faults: Faults,
+}
+
+#[async_trait]
+impl BlobWriter for FaultyWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.faults.around("write", self.inner.write(bytes)).await
+    }
+    async fn finish(self: Box<Self>) -> Result<(Digest, u64), StorageError> {
+        let Self { inner, faults } = *self;
+        faults.around("finish", inner.finish()).await
     }
 }
 
@@ -166,6 +212,10 @@ pub async fn blobs_suite<B: Blobs>(fresh: impl AsyncFn() -> B) {
     storing_twice_is_storing_once(&fresh().await).await;
     what_was_never_stored_is_not_found(&fresh().await).await;
     a_deleted_blob_is_gone_and_can_come_back(&fresh().await).await;
+    bytes_in_pieces_are_the_same_blob(&fresh().await).await;
+    a_blob_is_not_there_before_its_end(&fresh().await).await;
+    a_range_is_what_the_blob_has_of_it(&fresh().await).await;
+    a_reader_reads_to_the_end_although_the_blob_is_deleted(&fresh().await).await;
 }
 
 async fn put(blobs: &impl Blobs, bytes: &'static [u8]) -> Digest {
@@ -204,6 +254,102 @@ async fn a_deleted_blob_is_gone_and_can_come_back(blobs: &impl Blobs) {
     assert!(insist(async || blobs.exists(&kept).await).await.expect("exists"));
     put(blobs, b"gone").await;
     assert_eq!(insist(async || blobs.get(&gone).await).await.expect("get"), b"gone".as_slice());
+}
+
+/// Bytes without a period that a piece could hide behind.
+fn noise(length: usize) -> Bytes {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+async fn write_pieces(blobs: &impl Blobs, bytes: &Bytes, cuts: &[usize]) -> Result<(Digest, u64), StorageError> {
+    let mut writer = blobs.writer().await?;
+    let mut from = 0;
+    for to in cuts.iter().copied().chain([bytes.len()]) {
+        writer.write(bytes.slice(from..to)).await?;
+        from = to;
+    }
+    writer.finish().await
+}
+
+/// The whole stream in one.
+async fn read(blobs: &impl Blobs, digest: &Digest, range: Range<u64>) -> Result<Bytes, StorageError> {
+    let joined = |mut all: BytesMut, piece: Bytes| {
+        all.extend_from_slice(&piece);
+        std::future::ready(Ok(all))
+    };
+    Ok(blobs.read(digest, range).await?.try_fold(BytesMut::new(), joined).await?.freeze())
+}
+
+async fn bytes_in_pieces_are_the_same_blob(blobs: &impl Blobs) {
+    let large = noise(3_000_001);
+    let cases: [(Bytes, &[usize]); 5] = [
+        (Bytes::new(), &[]),
+        (noise(7), &[0, 3]),
+        (large.slice(..600_000), &[1, 300_000]),
+        (large.clone(), &[70_000, 2_999_999]),
+        (large.clone(), &[]),
+    ];
+    for (bytes, cuts) in cases {
+        let name = insist(async || write_pieces(blobs, &bytes, cuts).await).await.expect("written");
+        assert_eq!(name, (Digest::of(&bytes), bytes.len() as u64), "cut at {cuts:?}");
+        assert_eq!(insist(async || blobs.len(&name.0).await).await.expect("len"), name.1);
+        assert_eq!(insist(async || blobs.get(&name.0).await).await.expect("get"), bytes);
+        let whole = insist(async || read(blobs, &name.0, 0..name.1).await).await.expect("read");
+        assert!(whole == bytes, "cut at {cuts:?}");
+    }
+}
+
+async fn a_blob_is_not_there_before_its_end(blobs: &impl Blobs) {
+    let bytes = noise(1_000_000);
+    let digest = Digest::of(&bytes);
+    let absent = async || {
+        assert!(!insist(async || blobs.exists(&digest).await).await.expect("exists"));
+        let found = insist(async || blobs.len(&digest).await).await;
+        assert!(matches!(found, Err(StorageError::NoSuchBlob(d)) if d == digest), "{found:?}");
+        let found = insist(async || read(blobs, &digest, 0..1).await).await;
+        assert!(matches!(found, Err(StorageError::NoSuchBlob(d)) if d == digest), "{found:?}");
+    };
+    let begin = async || {
+        let mut writer = blobs.writer().await?;
+        writer.write(bytes.clone()).await?;
+        Ok::<_, StorageError>(writer)
+    };
+    let writer = insist(begin).await.expect("begun");
+    absent().await;
+    drop(writer);
+    absent().await;
+}
+
+async fn a_range_is_what_the_blob_has_of_it(blobs: &impl Blobs) {
+    let bytes = noise(700_000);
+    let (digest, end) = insist(async || write_pieces(blobs, &bytes, &[]).await).await.expect("written");
+    for range in [0..0, 0..1, 0..end, 5..300_005, 262_144..262_145, end - 1..end, 0..u64::MAX, 9..end + 9, end..end + 1]
+    {
+        let found = insist(async || read(blobs, &digest, range.clone()).await).await.expect("read");
+        let at = |index: u64| index.min(end) as usize;
+        assert!(found == bytes[at(range.start)..at(range.end)], "{range:?}: {} bytes", found.len());
+    }
+}
+
+async fn a_reader_reads_to_the_end_although_the_blob_is_deleted(blobs: &impl Blobs) {
+    let bytes = noise(2_000_000);
+    let (digest, end) = insist(async || write_pieces(blobs, &bytes, &[]).await).await.expect("written");
+    // A stream that breaks off for another reason is begun again, before anything is deleted.
+    let begin = async || {
+        let mut reading = blobs.read(&digest, 0..end).await?;
+        let first = reading.try_next().await?.expect("a piece");
+        let second = reading.try_next().await?.expect("another piece");
+        Ok::<_, StorageError>((first, second, reading))
+    };
+    let (first, second, reading) = insist(begin).await.expect("read");
+    insist(async || blobs.delete(&digest).await).await.expect("delete");
+    let rest: Vec<Bytes> = reading.try_collect().await.expect("read to the end");
+    assert!([vec![first, second], rest].concat().concat() == bytes);
 }
 
 /// What every [`Kv`] keeps to; `fresh` gives an empty one.

@@ -6,6 +6,7 @@ mod support;
 mod document;
 mod grpc;
 mod metrics;
+mod origin;
 mod pages;
 
 use std::sync::LazyLock;

@@ -101,6 +101,8 @@ impl Trainer {
             .arg(dir)
             .env("RAYON_NUM_THREADS", threads.to_string())
             .env("ORT_DISABLE_TELEMETRY", "1")
+            // May hold the database's password, which is no business of a training's.
+            .env_remove("MILLPOND_METADATA_URL")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

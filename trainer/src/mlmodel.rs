@@ -1,6 +1,7 @@
 //! The `MLmodel` file, as MLflow's clients read it.
-
-use std::collections::BTreeMap;
+//!
+//! With it `mlflow.onnx.load_model` and `mlflow.pyfunc.load_model` take a version as one of theirs. The signature is one
+//! of tensors, not of columns: only then does the client make of a table's column the `[N, 1]` tensor the graph wants.
 
 use backends::{MODEL_FILE, OUTPUT};
 use domain::{Field, Timestamp, ValueType};
@@ -13,17 +14,30 @@ pub(crate) const FILE: &str = "MLmodel";
 
 #[derive(Serialize)]
 struct MlModel<'a> {
-    flavors: BTreeMap<&'static str, Flavor<'a>>,
+    flavors: Flavors<'a>,
     model_uuid: String,
     signature: Signature,
     utc_time_created: String,
 }
 
 #[derive(Serialize)]
-struct Flavor<'a> {
+struct Flavors<'a> {
+    onnx: Onnx<'a>,
+    python_function: PythonFunction,
+}
+
+#[derive(Serialize)]
+struct Onnx<'a> {
     data: &'static str,
     onnx_version: &'a str,
     providers: [&'static str; 1],
+}
+
+/// How the client loads a model without being told its kind.
+#[derive(Serialize)]
+struct PythonFunction {
+    data: &'static str,
+    loader_module: &'static str,
 }
 
 /// Both are JSON inside YAML, as MLflow writes them.
@@ -40,14 +54,14 @@ pub(crate) fn write(
     created: Timestamp,
     onnx_version: &str,
 ) -> Result<String, TrainerError> {
-    let columns: Vec<_> = inputs
-        .iter()
-        .map(|field| json!({"type": mlflow_type(field.kind), "name": field.name, "required": false}))
-        .collect();
-    let output = json!([{"type": "float", "name": OUTPUT, "required": true}]);
-    let onnx = Flavor { data: MODEL_FILE, onnx_version, providers: ["CPUExecutionProvider"] };
+    let columns: Vec<_> = inputs.iter().map(|field| tensor(element(field.kind), &field.name)).collect();
+    let output = json!([tensor("float32", OUTPUT)]);
+    let flavors = Flavors {
+        onnx: Onnx { data: MODEL_FILE, onnx_version, providers: ["CPUExecutionProvider"] },
+        python_function: PythonFunction { data: MODEL_FILE, loader_module: "mlflow.onnx" },
+    };
     let file = MlModel {
-        flavors: BTreeMap::from([("onnx", onnx)]),
+        flavors,
         model_uuid: job.to_string(),
         signature: Signature { inputs: json!(columns).to_string(), outputs: output.to_string() },
         utc_time_created: created.to_string().trim_end_matches('Z').replace('T', " "),
@@ -56,12 +70,16 @@ pub(crate) fn write(
         .map_err(|error| TrainerError::Record { what: "MLmodel file", reason: error.to_string() })
 }
 
-const fn mlflow_type(kind: ValueType) -> &'static str {
+fn tensor(element: &str, name: &str) -> serde_json::Value {
+    json!({"type": "tensor", "tensor-spec": {"dtype": element, "shape": [-1, 1]}, "name": name})
+}
+
+/// What a column is inside the graph, in numpy's words.
+const fn element(kind: ValueType) -> &'static str {
     match kind {
-        ValueType::Bool => "boolean",
-        ValueType::Int => "long",
-        ValueType::Float => "double",
-        ValueType::Text => "string",
-        ValueType::Timestamp => "datetime",
+        ValueType::Bool | ValueType::Int | ValueType::Float => "float32",
+        ValueType::Text => "str",
+        // No input of a graph is one; the fit refuses it before.
+        ValueType::Timestamp => "datetime64[us]",
     }
 }

@@ -202,7 +202,9 @@ fn the_files_say_what_the_model_was_made_from() {
     assert_eq!(reference.holdout.log_loss, trained.metrics[metric::LOG_LOSS]);
 
     let mlmodel = std::str::from_utf8(&trained.files["MLmodel"]).unwrap();
-    for wanted in ["flavors:", "onnx:", "data: model.onnx", "utc_time_created:", r#""name":"probability""#] {
+    for wanted in
+        ["flavors:", "onnx:", "data: model.onnx", "python_function:", "utc_time_created:", r#""name":"probability""#]
+    {
         assert!(mlmodel.contains(wanted), "{wanted} in {mlmodel}");
     }
     assert_eq!(trained.params["learner"], "logistic");

@@ -24,7 +24,7 @@ impl Drop for Server {
 
 pub fn run(exit: bool) -> anyhow::Result<()> {
     let started = Instant::now();
-    setup::run()?;
+    setup::runtime()?;
     println!("building (the first time takes some minutes) ...");
     ensure(cargo().args(["build", "--package", "millpond"]))?;
     println!("built in {} s", started.elapsed().as_secs());

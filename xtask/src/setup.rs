@@ -1,10 +1,17 @@
-//! What a fresh machine lacks: ONNX Runtime's shared library.
+//! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, MLflow's Python client.
 
 use std::process::Command;
 
 use crate::{ensure, root};
 
-/// Idempotent: does nothing when everything is there.
+/// All of it. Idempotent: does nothing when everything is there.
 pub fn run() -> anyhow::Result<()> {
+    runtime()?;
+    ensure(Command::new("bash").arg(root().join("scripts/postgres.sh")))?;
+    ensure(Command::new("python3").arg(root().join("scripts/fetch-mlflow.py")))
+}
+
+/// What the program itself needs. Idempotent, too.
+pub fn runtime() -> anyhow::Result<()> {
     ensure(Command::new("bash").arg(root().join("scripts/fetch-onnxruntime.sh")))
 }

@@ -41,7 +41,7 @@ impl World {
     }
 
     pub async fn open_with(dir: &Path, queue_rows: usize) -> Self {
-        let meta = Meta::open(&dir.join("meta.db")).await.unwrap();
+        let meta = storage::testing::meta_in(dir).await;
         let blobs = Arc::new(LocalBlobs::open(&dir.join("blobs")).await.unwrap());
         let tables = Tables::open(meta.clone(), blobs, &dir.join("wal")).await.unwrap();
         let (house, metrics, clock) = (House::new(), Metrics::new(), Clock::manual(at(0)));

@@ -31,7 +31,7 @@ impl World {
     /// The same with something put before its key-value store.
     pub async fn open_with(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>) -> Self {
         let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
-        let meta = Meta::open(&path("meta.db")).await.unwrap();
+        let meta = storage::testing::meta_in(dir.path()).await;
         let blobs = Arc::new(LocalBlobs::open(&path("blobs")).await.unwrap());
         let tables = Tables::open(meta.clone(), blobs, &path("wal")).await.unwrap();
         let kv = wrap(EmbeddedKv::open(&path("kv")).await.unwrap());

@@ -188,7 +188,7 @@ async fn the_best_of_several_candidates_goes_on_and_all_are_registered() {
     let mut estimators: Vec<_> = versions.iter().map(|v| (v.version, v.tags["estimator"].as_str())).collect();
     estimators.sort_unstable();
     assert_eq!(estimators, [(1, "plain"), (2, "deep")]);
-    let history = world.rooms.registry.metric_history(&versions[0].run, "valid_auc").await.unwrap();
+    let history = world.rooms.registry.metric_history(&versions[0].run.unwrap(), "valid_auc").await.unwrap();
     assert_eq!(history.len(), 1, "every epoch is logged");
 }
 

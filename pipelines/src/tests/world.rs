@@ -24,7 +24,7 @@ use registry::Registry;
 use runtime::{Clock, Cpu, House, Metrics};
 use serde_json::{Value as Json, json};
 use serving::{Loader, PredictRequest, Serving, ServingConfig};
-use storage::{Blobs, EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
+use storage::{Blobs, EmbeddedKv, Kv, LocalBlobs, Tables};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use trainer::{Progress, TrainJob, Trained, metric};
@@ -126,7 +126,7 @@ impl World {
     async fn open(dir: Arc<TempDir>, fit: Arc<FakeFit>, day: i64) -> Self {
         let (clock, house) = (Clock::manual(day_start(day)), House::new());
         let metrics = Metrics::new();
-        let meta = Meta::open(&dir.path().join("meta.db")).await.unwrap();
+        let meta = storage::testing::meta_in(dir.path()).await;
         let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).await.unwrap());
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&dir.path().join("kv")).await.unwrap());
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
@@ -154,6 +154,7 @@ impl World {
             clock,
             house,
             code_version: "test".into(),
+            conducted_by: None,
         };
         let conductor = Conductor::open(rooms.clone()).await.unwrap();
         Self { conductor, fit, rooms, day, _dir: dir }

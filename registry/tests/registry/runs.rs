@@ -35,11 +35,19 @@ async fn a_run_is_found_again_as_it_was_left() {
     assert_eq!(found, done);
     assert_eq!((found.state, found.dataset, found.cause), (RunState::Finished, Some(data.digest.into()), Some(1)));
     assert_eq!(found.params, texts(&[("epochs", "8"), ("learner", "mlp")]));
-    assert_eq!((found.tags, found.environment), (texts(&[("who", "me")]), texts(&[("onnxruntime", "1.32")])));
+    let tags = texts(&[
+        ("who", "me"),
+        ("mlflow.runName", "mlp"),
+        ("mlflow.source.name", "millpond"),
+        ("millpond.code_version", "0.1.0"),
+        ("millpond.environment.onnxruntime", "1.32"),
+    ]);
+    assert_eq!((found.tags, found.environment), (tags, texts(&[("onnxruntime", "1.32")])));
     assert_eq!(found.metrics, [("loss".to_owned(), 0.6)].into());
     assert_eq!(world.registry.dataset(&data.digest).await.unwrap().snapshot, data);
     let kinds: Vec<_> = world.meta.journal().read(0, 10).await.unwrap().into_iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::DatasetBuilt, EventKind::RunStarted, EventKind::RunFinished]);
+    let wanted = [EventKind::DatasetBuilt, EventKind::ExperimentCreated, EventKind::RunStarted, EventKind::RunFinished];
+    assert_eq!(kinds, wanted);
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use domain::{Field, ModelFiles, ModelName, ModelRef, RunId, Signature, Span, Timestamp, ValueType};
+use domain::{
+    Field, ModelFiles, ModelName, ModelRef, RunId, Signature, Span, Timestamp, ValueType, model::FileDigests,
+};
 use registry::{DatasetSnapshot, MetricPoint, NewRun, NewVersion, Registry};
 use runtime::Clock;
 use storage::{
@@ -18,6 +20,7 @@ pub struct World {
     pub meta: Meta,
     pub tables: Tables,
     pub clock: Clock,
+    blobs: LocalBlobs,
 }
 
 impl World {
@@ -27,16 +30,17 @@ impl World {
     }
 
     async fn open(dir: TempDir, clock: Clock) -> Self {
-        let meta = Meta::open(&dir.path().join("meta.db")).await.unwrap();
-        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).await.unwrap());
+        let meta = storage::testing::meta_in(dir.path()).await;
+        let local = LocalBlobs::open(&dir.path().join("blobs")).await.unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(local.clone());
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.unwrap();
-        Self { dir, registry, meta, tables, clock }
+        Self { dir, registry, meta, tables, clock, blobs: local }
     }
 
     /// Lets go of everything and starts again from what is on disk.
     pub async fn reopen(self) -> Self {
-        let Self { dir, registry, meta, tables, clock } = self;
+        let Self { dir, registry, meta, tables, clock, .. } = self;
         drop((registry, tables));
         meta.reader().close().await;
         drop(meta);
@@ -51,9 +55,59 @@ impl World {
 
     /// The same registry over a store that fails as planned.
     pub async fn with_faults(&self, faults: Faults) -> Registry {
-        let blobs = LocalBlobs::open(&self.dir.path().join("blobs")).await.unwrap();
-        let faulty = Arc::new(FaultyBlobs::new(blobs, faults));
+        // Not opened anew: that would clear away what calls that failed are still writing.
+        let faulty = Arc::new(FaultyBlobs::new(self.blobs.clone(), faults));
         Registry::open(self.meta.clone(), faulty, self.tables.clone(), self.clock.clone()).await.unwrap()
+    }
+
+    /// Puts files into the artifact tree, as clients do over the wire; gives their digests.
+    pub async fn put(&self, directory: &str, files: &[(&str, &[u8])]) -> FileDigests {
+        let mut digests = FileDigests::new();
+        for (path, bytes) in files {
+            let digest = self.registry.put_blob(Bytes::copy_from_slice(bytes)).await.unwrap();
+            let mut tx = self.meta.begin().await.unwrap();
+            sqlx::query("INSERT INTO registry_artifacts (path, digest, bytes, written_at) VALUES ($1, $2, $3, 0)")
+                .bind(format!("{directory}/{path}"))
+                .bind(digest.to_string())
+                .bind(bytes.len() as i64)
+                .execute(tx.conn())
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            digests.insert((*path).to_owned(), digest);
+        }
+        digests
+    }
+
+    /// Paths of the artifact tree below a directory.
+    pub async fn artifacts(&self, directory: &str) -> Vec<String> {
+        let all = sqlx::query_scalar("SELECT path FROM registry_artifacts ORDER BY path");
+        let all: Vec<String> = all.fetch_all(self.meta.reader()).await.unwrap();
+        all.into_iter().filter(|path| path.starts_with(&format!("{directory}/"))).collect()
+    }
+
+    /// A logged model of a run, and the directory of its files.
+    pub async fn logged_model(&self, id: &str, run: Option<RunId>) -> String {
+        let mut tx = self.meta.begin().await.unwrap();
+        sqlx::query(
+            "INSERT INTO registry_logged_models (id, experiment, name, status, source_run, artifact_uri, created_at, updated_at)
+             SELECT $1, MIN(id), 'classifier', 'READY', $2, $3, 0, 0 FROM registry_experiments",
+        )
+        .bind(id)
+        .bind(run.map(|run| run.to_string()))
+        .bind(format!("mlflow-artifacts:/0/models/{id}/artifacts"))
+        .execute(tx.conn())
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        format!("0/models/{id}/artifacts")
+    }
+
+    /// The directory of a run's artifacts.
+    pub async fn artifacts_of(&self, run: &RunId) -> String {
+        let uri = sqlx::query_scalar("SELECT artifact_uri FROM registry_runs WHERE id = $1").bind(run.to_string());
+        let uri: String = uri.fetch_one(self.meta.reader()).await.unwrap();
+        uri.strip_prefix("mlflow-artifacts:/").unwrap().to_owned()
     }
 
     /// The file that holds these bytes.

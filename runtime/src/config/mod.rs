@@ -3,10 +3,12 @@
 //! Defaults give way to the TOML file, the file to the environment (`MILLPOND_SECTION_KEY`), the
 //! environment to flags. A key that is not in the table is an error that names the nearest one.
 
+mod database;
 mod error;
 mod load;
 mod table;
 
+pub use database::DatabaseUrl;
 pub use error::ConfigError;
 pub use load::{Loaded, Row, Source, load};
 pub use table::{SETTINGS, Setting, reference_markdown};
@@ -29,6 +31,7 @@ pub const RESERVED_ENV: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_URL"];
 pub struct Config {
     pub server: Server,
     pub data: Data,
+    pub metadata: Metadata,
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
@@ -38,14 +41,24 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Server {
     pub listen: SocketAddr,
+    /// In lower case, each with or without a port.
+    pub allowed_hosts: Vec<String>,
     pub max_body_bytes: usize,
+    pub max_artifact_bytes: usize,
     pub request_deadline: Span,
+    pub transfer_idle: Span,
     pub drain: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Data {
     pub dir: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Metadata {
+    /// Absent: a SQLite file in the data directory.
+    pub url: Option<DatabaseUrl>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,11 +115,15 @@ impl Default for Config {
         Self {
             server: Server {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                allowed_hosts: Vec::new(),
                 max_body_bytes: 16 << 20,
+                max_artifact_bytes: 64 << 30,
                 request_deadline: seconds(10),
+                transfer_idle: seconds(30),
                 drain: seconds(10),
             },
             data: Data { dir: PathBuf::from("./data") },
+            metadata: Metadata { url: None },
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

@@ -8,7 +8,7 @@ use std::{
 
 use domain::Span;
 
-use super::{Config, LogFormat};
+use super::{Config, DatabaseUrl, LogFormat};
 use crate::telemetry::parse_filter;
 
 /// One setting: how it is called, what it means, and how its text becomes a field of [`Config`].
@@ -20,6 +20,8 @@ pub struct Setting {
     pub unit: &'static str,
     /// What it does and when to change it.
     pub doc: &'static str,
+    /// Whether a value that does not fit may be repeated: it may hold a password otherwise.
+    pub(super) shown: bool,
     /// Reads the value into the config; the error says what was expected.
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
     /// Shows the value as `set` reads it.
@@ -43,7 +45,11 @@ impl Setting {
 /// `section.key` as a path into the config, its reader and its writer.
 macro_rules! setting {
     ($section:ident . $key:ident, $unit:literal, $read:expr, $show:expr, $doc:literal) => {
+        setting!($section.$key, $unit, $read, $show, $doc, true)
+    };
+    ($section:ident . $key:ident, $unit:literal, $read:expr, $show:expr, $doc:literal, $shown:literal) => {
         Setting {
+            shown: $shown,
             key: concat!(stringify!($section), ".", stringify!($key)),
             unit: $unit,
             doc: $doc,
@@ -66,6 +72,14 @@ pub const SETTINGS: &[Setting] = &[
         "Where REST, gRPC and pages are served. Port 0 takes a free one. Anyone who reaches the address may use the API."
     ),
     setting!(
+        server.allowed_hosts,
+        "names",
+        hosts,
+        hosts_text,
+        "Names, besides loopback ones and the address listened on, under which requests may ask for this server and from whose \
+         pages they may come. Set it behind a proxy: `ml.example.org, ml.example.org:8443`."
+    ),
+    setting!(
         server.max_body_bytes,
         "bytes",
         bytes,
@@ -73,11 +87,25 @@ pub const SETTINGS: &[Setting] = &[
         "Largest request body; a larger one is answered 413. Raise it to ingest larger files in one request."
     ),
     setting!(
+        server.max_artifact_bytes,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Largest artifact, or part of one, that is taken in one request; a larger one is answered 413."
+    ),
+    setting!(
         server.request_deadline,
         "duration",
         some_time,
         ToString::to_string,
         "Time a prediction may take before it is answered 504. Lower it when callers give up earlier."
+    ),
+    setting!(
+        server.transfer_idle,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "How long an artifact on its way in or out may stand still before the connection is given up. A transfer that moves may last."
     ),
     setting!(
         server.drain,
@@ -92,6 +120,14 @@ pub const SETTINGS: &[Setting] = &[
         path,
         path_text,
         "Directory that holds everything Millpond keeps; made when absent. One server at a time."
+    ),
+    setting!(
+        metadata.url,
+        "URL",
+        database,
+        database_text,
+        "Postgres database for what is not rows or files, as `postgres://user:password@host/database`; several servers may share it. Empty: a SQLite file in the data directory. Set it by the environment, so that the password stands in no file and no process list.",
+        false
     ),
     setting!(
         onnx.library,
@@ -167,6 +203,20 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| "expected an address and a port, as in `127.0.0.1:8080` or `[::1]:8080`".to_owned())
 }
 
+fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> =
+        text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
+    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    match names.iter().find(|name| !name.chars().all(lawful)) {
+        None => Ok(names),
+        Some(name) => Err(format!("expected host names separated by commas, and `{name}` is none")),
+    }
+}
+
+fn hosts_text(names: &[String]) -> String {
+    names.join(", ")
+}
+
 fn number(text: &str) -> Result<usize, String> {
     text.trim().replace('_', "").parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
 }
@@ -208,6 +258,14 @@ fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
 
 fn optional_path_text(path: &Option<PathBuf>) -> String {
     path.as_deref().map(path_text).unwrap_or_default()
+}
+
+fn database(text: &str) -> Result<Option<DatabaseUrl>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
+fn database_text(url: &Option<DatabaseUrl>) -> String {
+    url.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -48,6 +48,9 @@ impl Models {
                         &[
                             ("version", "version"),
                             ("run", "run"),
+                            ("flavors", "flavors"),
+                            ("source", "source"),
+                            ("unsafe", "unsafe_reason"),
                             ("auc", "metrics.holdout_auc"),
                             ("log_loss", "metrics.holdout_log_loss"),
                             ("parity", "metrics.parity_max_abs_diff"),

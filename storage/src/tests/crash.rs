@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -12,7 +13,7 @@ use domain::Digest;
 use tempfile::TempDir;
 
 use super::rig::{Rig, all, copy, copy_into, numbers, numbers_schema, values};
-use crate::{Blobs, LocalBlobs, StorageError, Tables, wal};
+use crate::{BlobStream, BlobWriter, Blobs, LocalBlobs, StorageError, Tables, wal};
 
 /// A log of three frames, the last one's start, and the snapshot before it.
 struct Log {
@@ -144,8 +145,17 @@ impl Blobs for Photographer {
         self.shoot();
         Ok(digest)
     }
+    async fn writer(&self) -> Result<Box<dyn BlobWriter>, StorageError> {
+        self.inner.writer().await
+    }
     async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError> {
         self.inner.get(digest).await
+    }
+    async fn read(&self, digest: &Digest, range: Range<u64>) -> Result<BlobStream, StorageError> {
+        self.inner.read(digest, range).await
+    }
+    async fn len(&self, digest: &Digest) -> Result<u64, StorageError> {
+        self.inner.len(digest).await
     }
     async fn exists(&self, digest: &Digest) -> Result<bool, StorageError> {
         self.inner.exists(digest).await

@@ -7,5 +7,6 @@ mod frame;
 mod journal;
 mod kv;
 mod meta;
+mod postgres;
 mod rig;
 mod table;

@@ -1,7 +1,8 @@
-//! Immutable bytes, named by their digest.
+//! Blobs as files of one directory.
 
 use std::{
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,25 +12,8 @@ use bytes::Bytes;
 use domain::Digest;
 use uuid::Uuid;
 
+use super::{BlobStream, BlobWriter, Blobs, read, write::LocalWriter};
 use crate::{StorageError, disk};
-
-/// Bytes that never change, found by their SHA-256.
-///
-/// A call that is cancelled may still take effect; since bytes and name belong together, doing it again is harmless.
-#[async_trait]
-pub trait Blobs: Send + Sync + 'static {
-    /// Keeps `bytes` and gives their name. Durable when it returns; storing the same bytes again changes nothing.
-    async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError>;
-
-    /// The bytes, checked against the name: [`StorageError::NoSuchBlob`], or [`StorageError::Corrupt`] when they differ.
-    async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError>;
-
-    /// Whether bytes stand under this name; they are not checked.
-    async fn exists(&self, digest: &Digest) -> Result<bool, StorageError>;
-
-    /// Removes the bytes; absent ones are no error.
-    async fn delete(&self, digest: &Digest) -> Result<(), StorageError>;
-}
 
 /// Blobs as files: `dir/ab/cdef...`, the digest split after two digits.
 #[derive(Debug, Clone)]
@@ -54,13 +38,19 @@ impl LocalBlobs {
         Ok(blobs)
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
         self.dir.join(&name[..2]).join(&name[2..])
     }
+
+    /// A name for a file that is being written; whatever has such a name is cleared at the next start.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.dir.join("tmp").join(Uuid::new_v4().simple().to_string())
+    }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Disk work, off the async runtime.
+pub(super) async fn blocking<T: Send + 'static>(
     doing: String,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, StorageError> {
@@ -84,13 +74,16 @@ impl Blobs for LocalBlobs {
                 // Absent, or damaged on disk: these are the right bytes.
                 _ => {
                     disk::create_dir(parent)?;
-                    let scratch = blobs.dir.join("tmp").join(Uuid::new_v4().simple().to_string());
-                    disk::write_whole(&path, &scratch, &bytes)?;
+                    disk::write_whole(&path, &blobs.scratch(), &bytes)?;
                 }
             }
             Ok(digest)
         })
         .await
+    }
+
+    async fn writer(&self) -> Result<Box<dyn BlobWriter>, StorageError> {
+        Ok(Box::new(LocalWriter::begin(self.clone()).await?))
     }
 
     async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError> {
@@ -102,6 +95,20 @@ impl Blobs for LocalBlobs {
             Err(e) => Err(StorageError::io(format!("read {}", path.display()))(e)),
         });
         read.await.map_err(|_| StorageError::WorkerGone("blobs"))?
+    }
+
+    async fn read(&self, digest: &Digest, range: Range<u64>) -> Result<BlobStream, StorageError> {
+        read::open(self.path(digest), *digest, range).await
+    }
+
+    async fn len(&self, digest: &Digest) -> Result<u64, StorageError> {
+        let path = self.path(digest);
+        let doing = format!("look for {}", path.display());
+        let found = blocking(doing, move || match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(|file| Some(file.len())),
+        });
+        found.await?.ok_or(StorageError::NoSuchBlob(*digest))
     }
 
     async fn exists(&self, digest: &Digest) -> Result<bool, StorageError> {

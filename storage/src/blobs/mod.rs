@@ -1,0 +1,63 @@
+//! Immutable bytes, named by their digest.
+
+mod local;
+mod read;
+mod write;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::Digest;
+use futures::stream::BoxStream;
+
+pub use local::LocalBlobs;
+
+use crate::StorageError;
+
+/// The bytes of a blob in order, piece by piece; each piece is at most a few hundred kilobytes. Dropping it ends the
+/// reading.
+pub type BlobStream = BoxStream<'static, Result<Bytes, StorageError>>;
+
+/// Bytes that never change, found by their SHA-256.
+///
+/// A call that is cancelled may still take effect; since bytes and name belong together, doing it again is harmless.
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
+    /// Keeps `bytes` and gives their name. Durable when it returns; storing the same bytes again changes nothing.
+    async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError>;
+
+    /// Begins a blob that comes in pieces, whose name is not known before its end.
+    async fn writer(&self) -> Result<Box<dyn BlobWriter>, StorageError>;
+
+    /// The bytes, checked against the name: [`StorageError::NoSuchBlob`], or [`StorageError::Corrupt`] when they differ.
+    async fn get(&self, digest: &Digest) -> Result<Bytes, StorageError>;
+
+    /// The bytes in `range`, as far as the blob has them, for blobs that memory must not hold whole.
+    ///
+    /// A range that covers the whole blob is checked against the name on its way, and its last piece comes only after
+    /// that: a reader of damaged bytes gets [`StorageError::Corrupt`] in place of their end. A smaller range is not
+    /// checked. Who has begun to read reads to the end, also when the blob is deleted meanwhile.
+    async fn read(&self, digest: &Digest, range: Range<u64>) -> Result<BlobStream, StorageError>;
+
+    /// How many bytes stand under this name; they are not checked. [`StorageError::NoSuchBlob`].
+    async fn len(&self, digest: &Digest) -> Result<u64, StorageError>;
+
+    /// Whether bytes stand under this name; they are not checked.
+    async fn exists(&self, digest: &Digest) -> Result<bool, StorageError>;
+
+    /// Removes the bytes; absent ones are no error.
+    async fn delete(&self, digest: &Digest) -> Result<(), StorageError>;
+}
+
+/// A blob in the making. Nothing of it is seen before [`BlobWriter::finish`], and nothing of it stays when it is
+/// dropped, when the process ends, or after an error: begin another then.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Adds bytes at the end. May keep a few hundred kilobytes in memory, never more.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError>;
+
+    /// Ends the blob and gives its name and length. As durable as [`Blobs::put`] when it returns; bytes that are
+    /// stored already, or stand there damaged, are replaced by these.
+    async fn finish(self: Box<Self>) -> Result<(Digest, u64), StorageError>;
+}

@@ -1,0 +1,132 @@
+//! What the journal keeps to, whichever database it is in.
+
+use domain::{EventKind, NewEvent, Timestamp};
+use serde_json::json;
+
+use super::Home;
+use crate::{Meta, StorageError};
+
+/// What every journal keeps to; `fresh` gives an empty database.
+///
+/// # Panics
+/// Where the implementation breaks a promise.
+pub async fn journal_suite(fresh: impl AsyncFn() -> Home) {
+    events_keep_their_order_and_content(&fresh().await).await;
+    an_undone_event_never_happened_and_its_number_is_used_again(&fresh().await).await;
+    a_follower_misses_nothing(&fresh().await).await;
+    for (edit, found_at) in EDITS {
+        tampering_breaks_the_chain_where_it_happened(&fresh().await, edit, found_at).await;
+    }
+    writers_side_by_side_leave_no_gap_in_the_chain(&fresh().await).await;
+}
+
+/// What somebody might do to the journal, and where it shows.
+const EDITS: [(&str, i64); 6] = [
+    ("UPDATE journal SET body = '{}' WHERE seq = 2", 2),
+    ("UPDATE journal SET at = at + 1 WHERE seq = 3", 3),
+    ("UPDATE journal SET cause = NULL WHERE seq = 2", 2),
+    ("UPDATE journal SET hash = (SELECT hash FROM journal WHERE seq = 1) WHERE seq = 2", 2),
+    ("DELETE FROM journal WHERE seq = 2", 3),
+    ("DELETE FROM journal WHERE seq = 1", 2),
+];
+
+/// An event about `subject` at `n` microseconds.
+#[must_use]
+pub fn event(subject: &str, n: i64) -> NewEvent {
+    NewEvent {
+        at: Timestamp::from_micros(n),
+        kind: EventKind::AliasMoved,
+        subject: subject.into(),
+        actor: "test".into(),
+        cause: (n > 1).then_some(1),
+        body: json!({ "z": n, "a": [n, 0.1] }),
+    }
+}
+
+async fn journal_of(home: &Home, events: &[&str]) -> Meta {
+    let meta = home.open().await;
+    for (n, subject) in (1..).zip(events) {
+        let mut tx = meta.begin().await.expect("begin");
+        tx.append(event(subject, n)).await.expect("append");
+        tx.commit().await.expect("commit");
+    }
+    meta
+}
+
+async fn events_keep_their_order_and_content(home: &Home) {
+    let meta = journal_of(home, &["model/a", "model/b", "model/a"]).await;
+    let journal = meta.journal();
+    let events = journal.read(0, 10).await.expect("read");
+    assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((events[1].subject.as_str(), events[1].cause, events[1].at.micros()), ("model/b", Some(1), 2));
+    assert_eq!(events[1].body.to_string(), r#"{"z":2,"a":[2,0.1]}"#);
+    assert_eq!(events[0].kind, EventKind::AliasMoved);
+    let seqs = |events: Vec<domain::Event>| events.iter().map(|e| e.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(journal.read(1, 1).await.expect("read")), [2]);
+    assert_eq!(seqs(journal.recent(2).await.expect("recent")), [3, 2]);
+    assert_eq!(seqs(journal.about("model/a", 9).await.expect("about")), [3, 1]);
+    assert_eq!(journal.verify().await.expect("verify"), 3);
+}
+
+async fn an_undone_event_never_happened_and_its_number_is_used_again(home: &Home) {
+    let meta = journal_of(home, &["a"]).await;
+    let watch = meta.journal().watch();
+    let mut tx = meta.begin().await.expect("begin");
+    assert_eq!(tx.append(event("b", 2)).await.expect("append"), 2);
+    assert_eq!(tx.append(event("c", 3)).await.expect("append"), 3);
+    drop(tx);
+    assert!(!watch.has_changed().expect("watched"));
+    let mut tx = meta.begin().await.expect("begin");
+    assert_eq!(tx.append(event("d", 2)).await.expect("append"), 2);
+    tx.commit().await.expect("commit");
+    assert_eq!(meta.journal().recent(1).await.expect("recent")[0].subject, "d");
+    assert_eq!(meta.journal().verify().await.expect("verify"), 2);
+}
+
+async fn a_follower_misses_nothing(home: &Home) {
+    let meta = journal_of(home, &["a", "b"]).await;
+    let mut watch = meta.journal().watch();
+    assert_eq!(*watch.borrow_and_update(), 2);
+    let mut tx = meta.begin().await.expect("begin");
+    tx.append(event("c", 3)).await.expect("append");
+    assert!(!watch.has_changed().expect("watched"), "nothing is told before it is committed");
+    tx.commit().await.expect("commit");
+    watch.changed().await.expect("watched");
+    assert_eq!(*watch.borrow_and_update(), 3);
+    drop(meta);
+    assert_eq!(*home.open().await.journal().watch().borrow(), 3);
+}
+
+async fn tampering_breaks_the_chain_where_it_happened(home: &Home, edit: &'static str, found_at: i64) {
+    let meta = journal_of(home, &["a", "b", "c"]).await;
+    assert_eq!(meta.journal().verify().await.expect("verify"), 3);
+    let mut tx = meta.begin().await.expect("begin");
+    sqlx::query(edit).execute(tx.conn()).await.expect("edit");
+    tx.commit().await.expect("commit");
+    match meta.journal().verify().await {
+        Err(StorageError::Corrupt { what, .. }) => assert_eq!(what, format!("journal at {found_at}"), "{edit}"),
+        other => panic!("{edit}: {other:?}"),
+    }
+}
+
+async fn writers_side_by_side_leave_no_gap_in_the_chain(home: &Home) {
+    let meta = journal_of(home, &[]).await;
+    let writers = (0..16).map(|n| {
+        let meta = meta.clone();
+        tokio::spawn(async move {
+            for m in 0..4 {
+                let mut tx = meta.begin().await.expect("begin");
+                tx.append(event(&format!("writer/{n}"), m)).await.expect("append");
+                // Every fourth thinks better of it.
+                if m < 3 {
+                    tx.commit().await.expect("commit");
+                }
+            }
+        })
+    });
+    for done in futures::future::join_all(writers).await {
+        done.expect("writer");
+    }
+    assert_eq!(meta.journal().verify().await.expect("verify"), 48);
+    assert_eq!(*meta.journal().watch().borrow(), 48);
+}
