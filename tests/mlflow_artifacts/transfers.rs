@@ -4,7 +4,8 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write as _,
-    sync::atomic::{AtomicBool, Ordering},
+    net::TcpStream,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use crate::{
     FILES, UPLOADS, get, listed, no_scratch, noise, post, put,
     raw::{connect, head, reply, send, try_send},
     run,
-    support::Server,
+    support::{Server, eventually},
 };
 
 /// In kilobytes: `VmRSS` or, at its highest so far, `VmHWM`.
@@ -23,6 +24,18 @@ fn memory(server: &Server, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
     line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse().ok()).expect("a number")
+}
+
+/// Whether the server's end of a connection is open, as the kernel sees it.
+fn holds(server: &Server, stream: &TcpStream) -> bool {
+    let port = |url: &str| url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    let (here, there) = (stream.local_addr().expect("it is connected").port(), port(&server.url));
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    // Number, own address, other address, state; `01` is an open connection.
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|entry| {
+        let is = |at: usize, port: u16| entry[at].ends_with(&format!(":{port:04X}"));
+        entry.len() > 3 && is(1, there) && is(2, here) && entry[3] == "01"
+    })
 }
 
 #[test]
@@ -83,7 +96,7 @@ fn an_upload_that_breaks_off_or_lies_is_never_seen() {
 #[test]
 fn a_transfer_may_last_as_long_as_it_moves() {
     let data = tempfile::tempdir().expect("a directory");
-    let flags = ["server.request_deadline=500ms", "server.transfer_idle=1s", "server.max_artifact_bytes=1 MiB"];
+    let flags = ["server.request_deadline=500ms", "server.transfer_idle=2s", "server.max_artifact_bytes=1 MiB"];
     let flags: Vec<_> = flags.iter().flat_map(|flag| ["--set", flag]).collect();
     let server = Server::start_with(data.path(), &flags);
     let (_, root) = run(&server);
@@ -92,7 +105,8 @@ fn a_transfer_may_last_as_long_as_it_moves() {
         let address = format!("{FILES}/{root}/{name}");
         stream.write_all(head(&server, "PUT", &address, &[("content-length", "5")]).as_bytes()).expect("sent");
         for byte in bytes {
-            thread::sleep(Duration::from_millis(300));
+            // No wait for anything: this is what a slow sender does.
+            thread::sleep(Duration::from_millis(200));
             stream.write_all(&[*byte]).expect("sent");
         }
         reply(stream).expect("an answer")
@@ -133,9 +147,10 @@ fn a_transfer_may_last_as_long_as_it_moves() {
     post(&server, &format!("{UPLOADS}/complete/{root}"), &complete).ok();
     let mut stream = connect(&server);
     stream.write_all(head(&server, "GET", &format!("{FILES}/{root}/out"), &[]).as_bytes()).expect("sent");
-    thread::sleep(Duration::from_secs(4));
+    assert!(holds(&server, &stream));
+    eventually("the server to give up a reader that does not read", || (!holds(&server, &stream)).then_some(()));
     let cut = reply(stream).expect("its beginning");
-    assert!(cut.body.len() < 24 << 20, "the server held on to a reader that does not read");
+    assert!(cut.body.len() < 24 << 20, "it got everything");
     assert_eq!(get(&server, &format!("{root}/out")).ok().body.len(), 24 << 20);
 }
 
@@ -147,11 +162,11 @@ fn acknowledged_files_survive_being_killed_and_nothing_else_is_listed() {
     // File -> digest, as acknowledged.
     let mut acked: BTreeMap<String, domain::Digest> = BTreeMap::new();
     for round in 0..4_u32 {
-        let stop = AtomicBool::new(false);
+        let (stop, count) = (AtomicBool::new(false), AtomicU32::new(0));
         let done: Vec<_> = thread::scope(|scope| {
             let writers: Vec<_> = (0..3_u32)
                 .map(|writer| {
-                    let (server, root, stop) = (&server, &root, &stop);
+                    let (server, root, stop, count) = (&server, &root, &stop, &count);
                     scope.spawn(move || {
                         let mut done = Vec::new();
                         for turn in 0_u32.. {
@@ -159,7 +174,10 @@ fn acknowledged_files_survive_being_killed_and_nothing_else_is_listed() {
                             let name = format!("{round}-{writer}-{turn}");
                             let reply = try_send(server, "PUT", &format!("{FILES}/{root}/{name}"), &[], &body);
                             match reply {
-                                Some(reply) if reply.status == 200 => done.push((name, domain::Digest::of(&body))),
+                                Some(reply) if reply.status == 200 => {
+                                    done.push((name, domain::Digest::of(&body)));
+                                    count.fetch_add(1, Ordering::SeqCst);
+                                }
                                 _ if stop.load(Ordering::SeqCst) => break,
                                 other => panic!("{other:?}"),
                             }
@@ -168,7 +186,8 @@ fn acknowledged_files_survive_being_killed_and_nothing_else_is_listed() {
                     })
                 })
                 .collect();
-            thread::sleep(Duration::from_millis(300 + u64::from(round) * 137));
+            // In the middle of uploads, another time in every round.
+            eventually("some uploads", || (count.load(Ordering::SeqCst) > 5 + 7 * round).then_some(()));
             stop.store(true, Ordering::SeqCst);
             server.kill_now();
             writers.into_iter().flat_map(|writer| writer.join().expect("it ends")).collect()
