@@ -1,6 +1,9 @@
 //! What every request passes: a request id, a span, RED metrics, a deadline; and the headers of every answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -29,16 +32,22 @@ const SAFETY: [(HeaderName, HeaderValue); 3] = [
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The request's name, in its extensions.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub Arc<str>);
+
 /// Names the request (taking the caller's `x-request-id` where it is plain), logs it and counts it.
-pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(&REQUEST_ID)
         .and_then(|v| v.to_str().ok())
         .filter(|v| (1..=64).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
         .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned);
+    request.extensions_mut().insert(RequestId(id.as_str().into()));
     let method = request.method().to_string();
-    let path = request.uri().path().to_owned();
+    // Who puts a token into an address does not find it in the log.
+    let path = request.uri().path().split_inclusive("mpt_").next().unwrap_or_default().to_owned();
     // Unmatched paths share one label: a scanner must not be able to make metrics without bound.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", %id, %method, %path);

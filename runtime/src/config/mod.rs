@@ -22,14 +22,17 @@ use std::{
 use domain::Span;
 use serde::Serialize;
 
-/// Environment variables that begin like a setting and are none: the path of the file, and the address the
-/// command line talks to.
-pub const RESERVED_ENV: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_URL"];
+/// Environment variables that begin like a setting and are none: the path of the file, and what the command line needs
+/// to talk to a server.
+pub const RESERVED_ENV: [&str; 5] =
+    ["MILLPOND_CONFIG", "MILLPOND_URL", "MILLPOND_TOKEN", "MILLPOND_PROJECT", "MILLPOND_CA"];
 
 /// Everything that can be set. Each field is described in [`SETTINGS`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     pub server: Server,
+    pub access: Access,
+    pub tls: Tls,
     pub data: Data,
     pub metadata: Metadata,
     pub onnx: Onnx,
@@ -48,6 +51,23 @@ pub struct Server {
     pub request_deadline: Span,
     pub transfer_idle: Span,
     pub drain: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Access {
+    /// Whether a call needs a token.
+    pub required: bool,
+    pub open_to_network: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tls {
+    /// Absent, with its key: no TLS.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Absent: clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+    pub plain_to_network: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -122,6 +142,8 @@ impl Default for Config {
                 transfer_idle: seconds(30),
                 drain: seconds(10),
             },
+            access: Access { required: false, open_to_network: false },
+            tls: Tls { certificate: None, key: None, client_ca: None, plain_to_network: false },
             data: Data { dir: PathBuf::from("./data") },
             metadata: Metadata { url: None },
             onnx: Onnx { library: None },
