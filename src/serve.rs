@@ -1,23 +1,26 @@
 //! `millpond up`: bind first, open the projects, answer until told to stop, drain.
 
-use std::{
-    future::IntoFuture as _, io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use access::default_project;
 use anyhow::{Context as _, ensure};
-use runtime::config::{Config, Loaded};
+use runtime::{
+    CancellationToken,
+    config::{Config, Loaded},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
 };
 
 use crate::{
     app::Ground,
     grpc,
-    http::{self, Door, DoorLimits, Peer, Scheme, wires::Wires},
+    http::{
+        self, Door, DoorLimits, Scheme,
+        connections::{Patience, serve},
+        wires::Wires,
+    },
     tenants::Tenants,
     tls::Certificates,
 };
@@ -60,30 +63,23 @@ pub async fn up(loaded: Loaded) -> anyhow::Result<()> {
     tracing::info!(%address, ms = started.elapsed().as_millis() as u64, "ready");
     println!("millpond is ready on {scheme}://{address} (REST, gRPC and pages; stop with Ctrl-C)");
 
-    let (stop, stopped) = oneshot::channel::<()>();
-    let service = door.router().into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(wires, service).with_graceful_shutdown(async {
-        let _ = stopped.await;
-    });
-    let mut server = tokio::spawn(server.into_future());
+    let stop = CancellationToken::new();
+    let patience =
+        Patience { most: config.server.max_connections, head_within: config.server.connection_idle.to_std() };
+    let mut server = tokio::spawn(serve(wires, door.router(), patience, stop.clone()));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
         _ = interrupt.recv() => tracing::info!("interrupted: draining"),
-        ended = &mut server => return ended.context("the server task died")?.context("the server stopped by itself"),
+        ended = &mut server => return ended.context("the server task died"),
     }
-    drain(&tenants, stop, server, config.server.drain.to_std()).await;
+    drain(&tenants, &stop, server, config.server.drain.to_std()).await;
     Ok(())
 }
 
 /// Refuses new work, lets the requests under way finish, stops the tasks, flushes.
-async fn drain(
-    tenants: &Tenants,
-    stop: oneshot::Sender<()>,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
-    limit: Duration,
-) {
+async fn drain(tenants: &Tenants, stop: &CancellationToken, server: tokio::task::JoinHandle<()>, limit: Duration) {
     tenants.begin_drain();
-    let _ = stop.send(());
+    stop.cancel();
     if tokio::time::timeout(limit, server).await.is_err() {
         tracing::warn!("requests were still open when the drain time ended");
     }

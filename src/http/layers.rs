@@ -9,13 +9,13 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use domain::ErrorCode;
 use runtime::metrics::Metric;
 use tracing::Instrument as _;
 
-use super::{mlflow::artifacts, problem::Problem};
+use super::{access, mlflow::artifacts, problem::Problem};
 use crate::app::App;
 
 /// What a browser may do with an answer: show it, with what this very server gives, framed by nobody.
@@ -90,12 +90,13 @@ pub async fn deadline(State(limit): State<Duration>, request: Request, next: Nex
     if artifacts::is_transfer(request.method(), route) {
         return next.run(request).await;
     }
+    let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
-        Problem::new(
+        let problem = Problem::new(
             ErrorCode::DeadlineExceeded,
             format!("no answer within {limit:?}"),
             "ask for less at once, or raise server.request_deadline; a write may still have been done: read before you repeat it",
-        )
-        .into_response()
+        );
+        access::refuse::answer(problem, &path, &headers)
     })
 }

@@ -1,6 +1,7 @@
 //! The REST door: routes, the layers every request passes, and the OpenAPI document.
 
 pub(crate) mod access;
+pub mod connections;
 mod definitions;
 mod endpoints;
 mod features;
@@ -93,12 +94,15 @@ pub struct DoorLimits {
     pub transfer_idle: std::time::Duration,
 }
 
+/// The routes of REST and of pages, before any layer.
+fn undressed() -> Router<App> {
+    let (rest, document) = described();
+    rest.merge(pages::routes(document)).merge(mlflow::routes())
+}
+
 /// REST, pages and (merged) gRPC of one project on one router. Every route stands behind [`access::check`].
 pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
-    let (rest, document) = described();
-    let rest = rest
-        .merge(pages::routes(document))
-        .merge(mlflow::routes())
+    let rest = undressed()
         .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
         .layer(Extension(limits))
         .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));

@@ -225,6 +225,12 @@ impl Meta {
         &self.readers
     }
 
+    /// Whether the database answers a question within `limit`.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        let asked = sqlx::query_scalar::<_, i64>("SELECT CAST(1 AS BIGINT)").fetch_one(&self.readers);
+        tokio::time::timeout(limit, asked).await.is_ok_and(|answer| answer.is_ok())
+    }
+
     /// Waits for the turn to write, among all servers of the database, and opens a transaction that holds it.
     pub async fn begin(&self) -> Result<Tx, StorageError> {
         let turn = self.turn.clone().acquire_owned().await.map_err(|_| StorageError::WorkerGone("database"))?;

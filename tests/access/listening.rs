@@ -38,7 +38,7 @@ fn an_address_of_the_network_needs_tokens_and_tls_or_plain_words() {
     }
     let server = crate::support::Server::start_with(
         data.path(),
-        &["--listen", "0.0.0.0:0", "--set", "access.required=true", "--set", "tls.plain_to_network=true"],
+        &["--set", "server.listen=0.0.0.0:0", "--set", "access.required=true", "--set", "tls.plain_to_network=true"],
     );
     assert_eq!(server.stop(), Some(0));
 }

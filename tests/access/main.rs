@@ -5,6 +5,7 @@ mod support;
 
 mod audit;
 mod client;
+mod connections;
 mod listening;
 mod roles;
 mod tenants;

@@ -197,6 +197,8 @@ impl Server {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .timeout_global(Some(Duration::from_secs(120)));
         let agent: Agent = config.build().into();
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));

@@ -46,6 +46,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// In lower case, each with or without a port.
     pub allowed_hosts: Vec<String>,
+    pub max_connections: usize,
+    pub connection_idle: Span,
     pub max_body_bytes: usize,
     pub max_artifact_bytes: usize,
     pub request_deadline: Span,
@@ -136,6 +138,8 @@ impl Default for Config {
             server: Server {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
                 allowed_hosts: Vec::new(),
+                max_connections: 8_192,
+                connection_idle: seconds(60),
                 max_body_bytes: 16 << 20,
                 max_artifact_bytes: 64 << 30,
                 request_deadline: seconds(10),

@@ -80,6 +80,20 @@ pub const SETTINGS: &[Setting] = &[
          pages they may come. Set it behind a proxy: `ml.example.org, ml.example.org:8443`."
     ),
     setting!(
+        server.max_connections,
+        "connections",
+        positive,
+        ToString::to_string,
+        "Connections that are open at once; more wait to be accepted. Each needs a file descriptor (`ulimit -n`)."
+    ),
+    setting!(
+        server.connection_idle,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "How long a connection of HTTP/1.1 may take for the head of its next request before it is closed."
+    ),
+    setting!(
         server.max_body_bytes,
         "bytes",
         bytes,

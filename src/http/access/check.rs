@@ -34,23 +34,20 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
         let problem = Problem::new(ErrorCode::Unauthenticated, "nobody was let in", "");
         return turn_away(&app, problem, &route, None, &parts).await;
     };
-    match rule {
-        Some(Rule::Needs(right)) if visitor.may(right) => {
+    let refused = match rule {
+        Some(Rule::Needs(right)) if !visitor.may(right) => visitor.lacks(right),
+        Some(Rule::House) if !visitor.is_house() => "this needs a token that opens every project".to_owned(),
+        Some(_) => {
             let name = visitor.name().map(Into::into);
             let id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
-            storage::acting(Caller { name, request: id }, next.run(Request::from_parts(parts, body))).await
-        }
-        Some(Rule::Needs(right)) => {
-            let problem = Problem::new(
-                ErrorCode::PermissionDenied,
-                visitor.lacks(right),
-                "ask an admin of the project for a token that may",
-            );
-            turn_away(&app, problem, &route, Some(&visitor), &parts).await
+            let request = Request::from_parts(parts, body);
+            return storage::acting(Caller { name, request: id }, next.run(request)).await;
         }
         // Also what has a handler: deny by default.
-        Some(Rule::Open) | None => rules::not_served(&parts.method, parts.uri.path(), &route, &parts.headers),
-    }
+        None => return rules::not_served(&parts.method, parts.uri.path(), &route, &parts.headers),
+    };
+    let problem = Problem::new(ErrorCode::PermissionDenied, refused, "ask an admin for a token that may");
+    turn_away(&app, problem, &route, Some(&visitor), &parts).await
 }
 
 /// Answers with `problem` and keeps the attempt in the audit log.

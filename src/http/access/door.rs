@@ -5,29 +5,22 @@ use std::{net::SocketAddr, sync::Arc};
 use access::{AccessError, Attempt, Secret, default_project};
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State, connect_info::Connected},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, request::Parts},
     response::Response,
-    serve::IncomingStream,
 };
 use domain::{ErrorCode, ProjectName};
 use tower::ServiceExt as _;
 
 use super::{Visitor, credentials};
 use crate::{
-    http::{Names, problem::Problem, wires::Wires},
+    http::{Names, problem::Problem},
     tenants::{Tenant, Tenants},
 };
 
 /// The address of the other side of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
-
-impl Connected<IncomingStream<'_, Wires>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
 
 /// Why a request was not let in. It goes on to the routes of the first project with this in its extensions, so that
 /// every refusal is counted, logged and answered in one place.

@@ -8,7 +8,7 @@ mod check;
 mod credentials;
 mod door;
 mod projects;
-mod refuse;
+pub mod refuse;
 mod rules;
 mod tokens;
 mod visitor;

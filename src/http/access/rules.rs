@@ -22,10 +22,12 @@ pub enum Rule {
     Open,
     /// Whoever holds the right.
     Needs(Right),
+    /// Whoever holds a token that opens every project.
+    House,
 }
 
 use Right::{Administer, Operate, Predict, Read, Review, Write};
-use Rule::{Needs, Open};
+use Rule::{House, Needs, Open};
 
 /// Methods, route, rule. What MLflow's clients call stands here once, below `/api/`.
 const RULES: &[(&str, &str, Rule)] = &[
@@ -53,7 +55,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("DELETE", "/api/v1/tokens/{token}", Needs(Administer)),
     ("POST", "/api/v1/tokens/{token}/rotate", Needs(Administer)),
     ("GET", "/api/v1/projects", Needs(Read)),
-    ("POST", "/api/v1/projects", Needs(Administer)),
+    ("POST", "/api/v1/projects", House),
     ("GET", "/api/v1/audit", Needs(Administer)),
     ("GET", "/api/v1/audit/verify", Needs(Administer)),
     // Definitions and features.
@@ -133,7 +135,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     // What MLflow's clients call.
     ("GET", "/api/3.0/mlflow/server-info", Needs(Read)),
     ("GET", "/api/3.0/mlflow/workspaces", Needs(Read)),
-    ("POST", "/api/3.0/mlflow/workspaces", Needs(Administer)),
+    ("POST", "/api/3.0/mlflow/workspaces", House),
     ("GET", "/api/3.0/mlflow/workspaces/{name}", Needs(Read)),
     ("POST", "/api/2.0/mlflow/experiments/create", Needs(Write)),
     ("GET", "/api/2.0/mlflow/experiments/get", Needs(Read)),
@@ -203,15 +205,17 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/model-versions/get-artifact", Needs(Read)),
 ];
 
-/// The right a call needs, as a word; `open` where it needs none.
+/// The right a call needs, as a word; `open` where it needs none, `house` where only a token will do that opens every
+/// project.
 const fn word(rule: Rule) -> &'static str {
     match rule {
         Rule::Open => "open",
+        Rule::House => "house",
         Rule::Needs(right) => right.as_str(),
     }
 }
 
-/// Every rule: method, route, and the right it needs (`open`: none).
+/// Every rule: method, route, and the right it needs or another word that [`word`] knows.
 pub fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     RULES.iter().flat_map(|(methods, route, rule)| methods.split(' ').map(|method| (method, *route, word(*rule))))
 }
@@ -233,7 +237,7 @@ pub fn page() -> String {
     }
     page.push_str(
         "\nCalls below `/api/2.0` and `/api/3.0` are MLflow's; the same rule holds for their twins below `/ajax-api`. Calls\n\
-         of gRPC are those whose method is written `gRPC`.\n\n| method | route | right |\n|---|---|---|\n",
+         of gRPC are those whose method is written `gRPC`. `open` needs no token, `house` one that opens every project.\n\n| method | route | right |\n|---|---|---|\n",
     );
     for (method, route, right) in table() {
         let method = if is_rpc(route) { "gRPC" } else { method };
@@ -286,4 +290,57 @@ pub fn not_served(method: &Method, path: &str, route: &str, headers: &HeaderMap)
         Problem::new(ErrorCode::NotFound, format!("no route {method} {path}"), hint)
     };
     refuse::answer(problem, path, headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http;
+
+    /// The routes of a router, as its debug form shows them: `RouteId(7): "/healthz"`.
+    fn routes_in(shown: &str) -> BTreeSet<String> {
+        let (_, shown) = shown.split_once("paths: ").expect("the debug form of a router shows its paths");
+        let quoted = shown.split('"').skip(1).step_by(2);
+        let paths = quoted.filter(|text| text.starts_with('/') && !text.contains("__private__"));
+        paths.map(|path| path.replacen("/ajax-api/", "/api/", 1)).collect()
+    }
+
+    #[test]
+    fn every_route_has_a_rule_and_every_rule_a_route() {
+        let served = routes_in(&format!("{:?}", http::undressed()));
+        assert!(served.len() > 100, "{}", served.len());
+        for route in &served {
+            assert!(BY_ROUTE.contains_key(route.as_str()), "{route} has no rule, so it answers nobody");
+        }
+        for route in BY_ROUTE.keys().filter(|route| !is_rpc(route)) {
+            assert!(served.contains(*route), "there is no route {route}");
+        }
+    }
+
+    #[test]
+    fn no_two_rules_are_about_the_same() {
+        let mut seen = BTreeSet::new();
+        for (method, route, _) in table() {
+            assert!(seen.insert((method, route)), "{method} {route} stands there twice");
+        }
+    }
+
+    #[test]
+    fn what_changes_something_needs_more_than_the_right_to_read() {
+        // Questions too long for an address come as POST.
+        let questions = ["/search", "search-datasets", "/historical", "/online", "/settle", "get-latest-versions"];
+        for (method, route, right) in table().filter(|(method, ..)| *method != "GET") {
+            let asks = method == "POST" && (is_rpc(route) || questions.iter().any(|end| route.ends_with(end)));
+            assert!(asks || right != "read" && right != "open", "{method} {route}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_a_get_and_other_methods_have_no_rule() {
+        assert_eq!(rule(&Method::HEAD, "/api/v1/runs"), rule(&Method::GET, "/api/v1/runs"));
+        assert_eq!(rule(&Method::OPTIONS, "/api/v1/runs"), None);
+        assert_eq!(rule(&Method::GET, "/nowhere"), None);
+    }
 }

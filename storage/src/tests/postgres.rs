@@ -116,6 +116,7 @@ async fn a_database_that_goes_away_is_unavailable_and_heals_by_itself() {
     let in_the_middle = sqlx::query("INSERT INTO a VALUES (1)").execute(open.conn()).await.unwrap_err();
     assert_eq!(StorageError::from(in_the_middle).code(), ErrorCode::Unavailable);
     drop(open);
+    assert!(!meta.answers(Duration::from_secs(8)).await);
     for _ in 0..3 {
         let asked = Instant::now();
         assert_eq!(count().await.unwrap_err().code(), ErrorCode::Unavailable);
@@ -123,6 +124,7 @@ async fn a_database_that_goes_away_is_unavailable_and_heals_by_itself() {
         assert!(asked.elapsed() < Duration::from_secs(8), "it does not hang");
     }
     server.up();
+    assert!(meta.answers(Duration::from_secs(8)).await);
     assert_eq!(count().await.unwrap(), 1);
     let mut tx = meta.begin().await.unwrap();
     sqlx::query("INSERT INTO a VALUES (1)").execute(tx.conn()).await.unwrap();
