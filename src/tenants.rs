@@ -12,7 +12,10 @@ use axum::Router;
 use domain::ProjectName;
 use tokio::sync::Mutex;
 
-use crate::app::{App, Ground};
+use crate::{
+    app::{App, Ground},
+    http::Visitor,
+};
 
 /// Makes the routes of a project.
 type Paths = Box<dyn Fn(&App) -> anyhow::Result<Router> + Send + Sync>;
@@ -94,6 +97,16 @@ impl Tenants {
         let project = self.first().app.access.create_project(name, actor).await?;
         self.tenant(name).await?;
         Ok(project)
+    }
+
+    /// Those of all projects that are open to the visitor of one.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub async fn open_to(&self, visitor: &Visitor, own: &ProjectName) -> Result<Vec<Project>, AccessError> {
+        let mut all = self.first().app.access.projects().await?;
+        all.retain(|project| visitor.is_house() || project.name == *own);
+        Ok(all)
     }
 
     fn known(&self, name: &ProjectName) -> Option<Tenant> {

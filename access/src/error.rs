@@ -20,6 +20,8 @@ pub enum AccessError {
     NoSuchProject(ProjectName),
     #[error("project `{0}` exists already")]
     ProjectExists(ProjectName),
+    #[error("this token would open, or opens, every project, and yours does not")]
+    NotOfTheHouse,
     #[error("{what} {problem}")]
     Invalid { what: &'static str, problem: String },
     /// The system gave no random bytes for a secret.
@@ -48,6 +50,7 @@ impl Coded for AccessError {
         match self {
             Self::UnknownToken | Self::Expired { .. } | Self::Revoked { .. } => ErrorCode::Unauthenticated,
             Self::NoSuchToken(_) | Self::NoSuchProject(_) => ErrorCode::NotFound,
+            Self::NotOfTheHouse => ErrorCode::PermissionDenied,
             Self::ProjectExists(_) => ErrorCode::AlreadyExists,
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::NoRandomness(_) => ErrorCode::Unavailable,
@@ -63,6 +66,7 @@ impl Coded for AccessError {
             }
             Self::NoSuchToken(_) => "list them with `millpond tokens list`".into(),
             Self::NoSuchProject(_) => "a token opens the project it was made for and no other".into(),
+            Self::NotOfTheHouse => "ask who holds a token that opens every project".into(),
             Self::Storage(error) => error.hint(),
             _ => String::new(),
         }

@@ -23,7 +23,7 @@ pub use error::AccessError;
 pub use project::{Project, default_project};
 pub use refusal::Attempt;
 pub use secret::{BadSecret, Secret, TokenId};
-pub use token::{Issued, NewToken, Token};
+pub use token::{Admin, Issued, NewToken, Token, lifetime};
 
 /// The tokens and the audit of one project. Clones share them.
 #[derive(Clone)]

@@ -5,6 +5,9 @@ use serde::Serialize;
 
 use crate::{AccessError, Secret, TokenId};
 
+/// How long a token holds when nobody says.
+const LIFETIME: Span = Span::from_micros(90 * Span::DAY.micros());
+
 /// Longest name of a holder, in characters.
 const NAME_MAX: usize = 100;
 
@@ -64,6 +67,30 @@ pub struct NewToken {
     pub house: bool,
     /// `None`: never.
     pub expires_in: Option<Span>,
+}
+
+/// Reads how long a token is to hold: a span, `never`, or nothing for 90 days.
+///
+/// # Errors
+/// A text that is none of them.
+pub fn lifetime(text: Option<&str>) -> Result<Option<Span>, AccessError> {
+    match text {
+        None | Some("") => Ok(Some(LIFETIME)),
+        Some("never") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| AccessError::Invalid {
+            what: "expires_in",
+            problem: format!("`{text}` is neither a span, as `90d`, nor `never`"),
+        }),
+    }
+}
+
+/// Who makes, rotates or revokes a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Admin<'a> {
+    /// What the journal calls them, unless the caller is known.
+    pub name: &'a str,
+    /// Whether every project is open to them. Who holds no such token makes and ends none either.
+    pub house: bool,
 }
 
 impl NewToken {

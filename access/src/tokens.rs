@@ -10,7 +10,7 @@ use runtime::CancellationToken;
 use serde_json::json;
 use storage::{Meta, Tx};
 
-use crate::{Access, AccessError, Issued, NewToken, Secret, Token, TokenId};
+use crate::{Access, AccessError, Admin, Issued, NewToken, Secret, Token, TokenId};
 
 /// A use is remembered when the one remembered is older than this.
 const USE_EVERY: Span = Span::from_micros(60_000_000);
@@ -75,15 +75,21 @@ impl Access {
     /// Makes a token of `project`, which must be the one whose tokens these are.
     ///
     /// # Errors
-    /// A name, scope or lifetime that does not fit.
-    pub async fn create_token(&self, project: &ProjectName, new: NewToken, actor: &str) -> Result<Issued, AccessError> {
+    /// A name, scope or lifetime that does not fit, or more than the admin may give.
+    pub async fn create_token(
+        &self,
+        project: &ProjectName,
+        new: NewToken,
+        by: Admin<'_>,
+    ) -> Result<Issued, AccessError> {
         new.check()?;
+        by.may_touch(new.house)?;
         let now = self.0.clock.now();
-        let issued = issue(project, new, now, storage::caller_or(actor), None)?;
+        let issued = issue(project, new, now, storage::caller_or(by.name), None)?;
         let mut tx = self.0.meta.begin().await?;
         insert(&mut tx, &issued).await?;
         let body = describe(&issued.token);
-        note(&mut tx, now, EventKind::TokenCreated, &issued.token.id, actor, body).await?;
+        note(&mut tx, now, EventKind::TokenCreated, &issued.token.id, by.name, body).await?;
         tx.commit().await?;
         self.remember(&issued).await;
         Ok(issued)
@@ -93,17 +99,18 @@ impl Access {
     /// its users can change over.
     ///
     /// # Errors
-    /// A token that is unknown, expired or revoked.
+    /// A token that is unknown, expired, revoked, or not the admin's to touch.
     pub async fn rotate_token(
         &self,
         project: &ProjectName,
         id: &TokenId,
         overlap: Span,
-        actor: &str,
+        by: Admin<'_>,
     ) -> Result<Issued, AccessError> {
         let now = self.0.clock.now();
         let mut tx = self.0.meta.begin().await?;
         let old = load(&mut tx, id).await?;
+        by.may_touch(old.house)?;
         old.check(now)?;
         let lifetime = |end: Timestamp| Span::from_micros(end.micros() - old.created_at.micros());
         let new = NewToken {
@@ -113,7 +120,7 @@ impl Access {
             house: old.house,
             expires_in: old.expires_at.map(lifetime),
         };
-        let issued = issue(project, new, now, storage::caller_or(actor), Some(id.clone()))?;
+        let issued = issue(project, new, now, storage::caller_or(by.name), Some(id.clone()))?;
         insert(&mut tx, &issued).await?;
         let end = now.micros().saturating_add(overlap.micros().max(0));
         let end = old.expires_at.map_or(end, |already| already.micros().min(end));
@@ -123,7 +130,7 @@ impl Access {
             .execute(tx.conn())
             .await?;
         let body = json!({"by": issued.token.id, "until": Timestamp::from_micros(end)});
-        note(&mut tx, now, EventKind::TokenRotated, id, actor, body).await?;
+        note(&mut tx, now, EventKind::TokenRotated, id, by.name, body).await?;
         tx.commit().await?;
         self.remember(&issued).await;
         self.edit(id, |old| old.expires_at = Some(Timestamp::from_micros(end))).await;
@@ -133,11 +140,12 @@ impl Access {
     /// From now on the token opens nothing. Revoking it again changes nothing.
     ///
     /// # Errors
-    /// An unknown token.
-    pub async fn revoke_token(&self, id: &TokenId, actor: &str) -> Result<Token, AccessError> {
+    /// A token that is unknown, or not the admin's to touch.
+    pub async fn revoke_token(&self, id: &TokenId, by: Admin<'_>) -> Result<Token, AccessError> {
         let now = self.0.clock.now();
         let mut tx = self.0.meta.begin().await?;
         let mut token = load(&mut tx, id).await?;
+        by.may_touch(token.house)?;
         if let Some(at) = token.revoked_at {
             // The database may know more than we do, when the outcome of a commit was unknown.
             self.edit(id, |known| known.revoked_at = Some(at)).await;
@@ -148,7 +156,7 @@ impl Access {
             .bind(id.to_string())
             .execute(tx.conn())
             .await?;
-        note(&mut tx, now, EventKind::TokenRevoked, id, actor, json!({"name": token.name})).await?;
+        note(&mut tx, now, EventKind::TokenRevoked, id, by.name, json!({"name": token.name})).await?;
         tx.commit().await?;
         token.revoked_at = Some(now);
         self.edit(id, |known| known.revoked_at = Some(now)).await;
@@ -204,7 +212,7 @@ impl Access {
             house: true,
             expires_in: None,
         };
-        self.create_token(project, new, "millpond").await.map(Some)
+        self.create_token(project, new, Admin { name: "millpond", house: true }).await.map(Some)
     }
 
     /// Writes the last uses that are not written yet.
@@ -277,6 +285,13 @@ impl Access {
         let mut known = self.0.known.write().await;
         known.tokens = Known::load(&self.0.meta).await?.tokens;
         Ok(())
+    }
+}
+
+impl Admin<'_> {
+    /// An admin of the first project is not the master of the house: tokens that open every project are not theirs.
+    fn may_touch(self, house: bool) -> Result<(), AccessError> {
+        if house && !self.house { Err(AccessError::NotOfTheHouse) } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens, projects and refused attempts, on SQLite and on Postgres.
 
-use access::{Access, AccessError, Attempt, NewToken, Secret};
+use access::{Access, AccessError, Admin, Attempt, NewToken, Secret};
 use domain::{EventKind, ProjectName, Right, Role, Span, Timestamp};
 use runtime::{Clock, House};
 use storage::{
@@ -8,6 +8,7 @@ use storage::{
     testing::{Home, Postgres},
 };
 
+const ROOT: Admin<'static> = Admin { name: "root", house: true };
 const DAY: i64 = Span::DAY.micros();
 
 struct World {
@@ -51,8 +52,8 @@ async fn kinds(meta: &Meta) -> Vec<EventKind> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_opens_until_it_expires_or_is_revoked_also_after_a_restart() {
     for World { home, meta, clock, access, _dir } in worlds().await {
-        let ann = access.create_token(&project(), token("ann", Role::Engineer, &[], Some(2)), "root").await.unwrap();
-        let bob = access.create_token(&project(), token("bob", Role::Viewer, &[], None), "root").await.unwrap();
+        let ann = access.create_token(&project(), token("ann", Role::Engineer, &[], Some(2)), ROOT).await.unwrap();
+        let bob = access.create_token(&project(), token("bob", Role::Viewer, &[], None), ROOT).await.unwrap();
         assert_eq!(access.recognise(&ann.secret).await.unwrap().name, "ann");
         let again = Access::open(home.open().await, clock.clone()).await.unwrap();
         assert_eq!(again.recognise(&bob.secret).await.unwrap().role, Role::Viewer);
@@ -62,8 +63,8 @@ async fn a_token_opens_until_it_expires_or_is_revoked_also_after_a_restart() {
         assert!(access.recognise(&ann.secret).await.is_ok());
         clock.advance(Span::from_micros(1));
         assert!(matches!(access.recognise(&ann.secret).await, Err(AccessError::Expired { .. })));
-        let revoked = access.revoke_token(&bob.token.id, "root").await.unwrap();
-        assert_eq!(access.revoke_token(&bob.token.id, "root").await.unwrap(), revoked, "again changes nothing");
+        let revoked = access.revoke_token(&bob.token.id, ROOT).await.unwrap();
+        assert_eq!(access.revoke_token(&bob.token.id, ROOT).await.unwrap(), revoked, "again changes nothing");
         assert!(matches!(access.recognise(&bob.secret).await, Err(AccessError::Revoked { .. })));
         let created = [EventKind::TokenCreated, EventKind::TokenCreated, EventKind::TokenRevoked];
         assert_eq!(kinds(&meta).await, created);
@@ -78,7 +79,7 @@ async fn a_token_opens_until_it_expires_or_is_revoked_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_secret_and_an_unknown_token_are_refused_in_the_same_words() {
     for World { access, _dir, .. } in worlds().await {
-        let ann = access.create_token(&project(), token("ann", Role::Admin, &[], None), "root").await.unwrap();
+        let ann = access.create_token(&project(), token("ann", Role::Admin, &[], None), ROOT).await.unwrap();
         let text = ann.secret.reveal();
         let (front, secret) = text.rsplit_once('.').unwrap();
         let wrong: Secret = format!("{front}.{}", secret.chars().rev().collect::<String>()).parse().unwrap();
@@ -95,9 +96,9 @@ async fn a_wrong_secret_and_an_unknown_token_are_refused_in_the_same_words() {
 async fn a_rotated_token_overlaps_and_the_new_one_does_what_the_old_one_did() {
     for World { meta, clock, access, _dir, .. } in worlds().await {
         let old = token("checkout", Role::Engineer, &[Right::Predict], Some(30));
-        let old = access.create_token(&project(), old, "root").await.unwrap();
+        let old = access.create_token(&project(), old, ROOT).await.unwrap();
         clock.advance(Span::from_micros(20 * DAY));
-        let new = access.rotate_token(&project(), &old.token.id, Span::HOUR, "root").await.unwrap();
+        let new = access.rotate_token(&project(), &old.token.id, Span::HOUR, ROOT).await.unwrap();
         assert_eq!(
             (new.token.name.as_str(), new.token.role, &new.token.scopes),
             ("checkout", Role::Engineer, &vec![Right::Predict])
@@ -108,7 +109,7 @@ async fn a_rotated_token_overlaps_and_the_new_one_does_what_the_old_one_did() {
         clock.advance(Span::HOUR);
         assert!(matches!(access.recognise(&old.secret).await, Err(AccessError::Expired { .. })));
         assert!(access.recognise(&new.secret).await.is_ok());
-        let dead = access.rotate_token(&project(), &old.token.id, Span::HOUR, "root").await;
+        let dead = access.rotate_token(&project(), &old.token.id, Span::HOUR, ROOT).await;
         assert!(matches!(dead, Err(AccessError::Expired { .. })), "a dead token makes no new one");
         assert_eq!(kinds(&meta).await, [EventKind::TokenCreated, EventKind::TokenRotated]);
     }
@@ -127,7 +128,7 @@ async fn what_makes_no_sense_is_refused_and_nothing_is_kept() {
         token("x", Role::Viewer, &[], Some(0)),
         house,
     ] {
-        let refused = access.create_token(&project(), wrong.clone(), "root").await;
+        let refused = access.create_token(&project(), wrong.clone(), ROOT).await;
         assert!(matches!(refused, Err(AccessError::Invalid { .. })), "{wrong:?}");
     }
     assert!(access.tokens().await.is_empty() && kinds(&meta).await.is_empty());
@@ -164,7 +165,7 @@ async fn another_server_of_the_same_database_learns_of_a_revoked_token() {
     house.spawn("journal", |stop| async move {
         tokio::select! { () = stop.cancelled() => {}, () = meta.follow() => {} }
     });
-    let ann = one.create_token(&project(), token("ann", Role::Engineer, &[], None), "root").await.unwrap();
+    let ann = one.create_token(&project(), token("ann", Role::Engineer, &[], None), ROOT).await.unwrap();
     let soon = std::time::Duration::from_secs(30);
     let wait = async |holds: bool| {
         let asked = async {
@@ -175,7 +176,7 @@ async fn another_server_of_the_same_database_learns_of_a_revoked_token() {
         tokio::time::timeout(soon, asked).await.unwrap_or_else(|_| panic!("the other server never learned: {holds}"));
     };
     wait(true).await;
-    one.revoke_token(&ann.token.id, "root").await.unwrap();
+    one.revoke_token(&ann.token.id, ROOT).await.unwrap();
     wait(false).await;
     assert!(house.shutdown(soon).await.is_empty());
 }
@@ -228,13 +229,34 @@ async fn the_log_is_not_flooded_by_what_nobody_can_count() {
 }
 
 #[tokio::test]
+async fn who_is_not_of_the_house_makes_and_ends_no_token_of_the_house() {
+    let World { access, meta, _dir, .. } = worlds().await.remove(0);
+    let first = access.first_token(&access::default_project()).await.unwrap().expect("nobody holds one");
+    let (id, ann) = (&first.token.id, Admin { name: "ann", house: false });
+    let new = NewToken { house: true, ..token("x", Role::Admin, &[], None) };
+    assert!(matches!(access.create_token(&project(), new, ann).await, Err(AccessError::NotOfTheHouse)));
+    assert!(matches!(access.rotate_token(&project(), id, Span::HOUR, ann).await, Err(AccessError::NotOfTheHouse)));
+    assert!(matches!(access.revoke_token(id, ann).await, Err(AccessError::NotOfTheHouse)));
+    assert!(access.recognise(&first.secret).await.is_ok());
+    assert_eq!(kinds(&meta).await, [EventKind::TokenCreated]);
+}
+
+#[test]
+fn a_lifetime_is_a_span_or_never() {
+    assert_eq!(access::lifetime(None).unwrap(), Some(Span::from_micros(90 * DAY)));
+    assert_eq!(access::lifetime(Some("never")).unwrap(), None);
+    assert_eq!(access::lifetime(Some("2d")).unwrap(), Some(Span::from_micros(2 * DAY)));
+    assert!(access::lifetime(Some("soon")).unwrap_err().to_string().contains("`soon`"));
+}
+
+#[tokio::test]
 async fn the_first_admin_gets_a_token_once_and_again_when_nobody_holds_one() {
     let World { access, meta, _dir, .. } = worlds().await.remove(0);
     let first = access.first_token(&access::default_project()).await.unwrap().expect("nobody holds one");
     assert!(first.token.house && first.token.role == Role::Admin);
     assert!(access.first_token(&access::default_project()).await.unwrap().is_none());
     let ann = Caller { name: Some("ann".into()), request: None };
-    storage::acting(ann, access.revoke_token(&first.token.id, "root")).await.unwrap();
+    storage::acting(ann, access.revoke_token(&first.token.id, ROOT)).await.unwrap();
     assert_eq!(meta.journal().recent(1).await.unwrap()[0].actor, "ann");
     assert!(access.first_token(&access::default_project()).await.unwrap().is_some());
 }

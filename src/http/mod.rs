@@ -20,7 +20,7 @@ use axum::{Extension, Router, middleware};
 use utoipa::{OpenApi, openapi::RefOr};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use access::{Door, Peer, Scheme, page as permissions_page, table as permissions};
+pub use access::{Door, Peer, Scheme, Visitor, page as permissions_page, table as permissions};
 pub use origin::Names;
 
 use crate::app::App;

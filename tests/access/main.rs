@@ -6,6 +6,7 @@ mod support;
 mod audit;
 mod client;
 mod connections;
+mod grpc;
 mod listening;
 mod roles;
 mod tenants;

@@ -86,12 +86,14 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let mut server = Self { child, url: String::new() };
         let mut said = Vec::new();
-        for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
-            let line = line.expect("a line comes");
+        for line in lines.map(|line| line.expect("a line comes")) {
             let url = line.split_whitespace().find(|word| word.starts_with("http://") || word.starts_with("https://"));
             if let Some(url) = url {
-                return Self { child, url: url.to_owned() };
+                url.clone_into(&mut server.url);
+                return server;
             }
             said.push(line);
         }

@@ -26,8 +26,7 @@ async fn list(
     Extension(tenants): Extension<Tenants>,
     visitor: Visitor,
 ) -> Result<Json<Vec<Project>>, Problem> {
-    let all = tenants.first().app.access.projects().await?;
-    Ok(Json(all.into_iter().filter(|project| visitor.is_house() || project.name == app.project).collect()))
+    Ok(Json(tenants.open_to(&visitor, &app.project).await?))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use access::Token;
+use access::{Admin, Token};
 use axum::{extract::FromRequestParts, http::request::Parts};
 use domain::Right;
 
@@ -31,6 +31,12 @@ impl Visitor {
     #[must_use]
     pub fn is_house(&self) -> bool {
         self.token.as_ref().is_none_or(|token| token.house)
+    }
+
+    /// As who makes tokens; `claimed` stands in the journal where the caller is not known.
+    #[must_use]
+    pub fn as_admin(&self, claimed: &'static str) -> Admin<'static> {
+        Admin { name: claimed, house: self.is_house() }
     }
 
     /// What the audit log calls them.

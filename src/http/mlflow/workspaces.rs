@@ -24,15 +24,8 @@ fn shown(project: &Project) -> Value {
     json!({"name": project.name})
 }
 
-/// The projects that are open to the visitor.
-async fn open(app: &App, tenants: &Tenants, visitor: &Visitor) -> Result<Vec<Project>, Refusal> {
-    let mut all = tenants.first().app.access.projects().await?;
-    all.retain(|project| visitor.is_house() || project.name == app.project);
-    Ok(all)
-}
-
 async fn list(State(app): State<App>, Extension(tenants): Extension<Tenants>, visitor: Visitor) -> Answer {
-    let open = open(&app, &tenants, &visitor).await?;
+    let open = tenants.open_to(&visitor, &app.project).await?;
     Ok(Json(json!({"workspaces": open.iter().map(shown).collect::<Vec<_>>()})))
 }
 
@@ -42,7 +35,7 @@ async fn find(
     visitor: Visitor,
     Path(name): Path<String>,
 ) -> Answer {
-    let open = open(&app, &tenants, &visitor).await?;
+    let open = tenants.open_to(&visitor, &app.project).await?;
     let found = open.iter().find(|project| project.name.as_str() == name);
     let found = found.ok_or_else(|| Refusal::new(ErrorCode::NotFound, format!("Workspace {name:?} not found")))?;
     Ok(Json(json!({"workspace": shown(found)})))
