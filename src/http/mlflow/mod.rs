@@ -12,7 +12,11 @@ mod run_json;
 mod runs;
 pub mod wire;
 
-use axum::{Json, Router, extract::Request, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    routing::get,
+};
 use serde_json::json;
 
 use crate::app::App;
@@ -56,13 +60,13 @@ async fn not_served(request: Request) -> Refusal {
 }
 
 /// What the client may use beyond the plain calls.
-async fn server_info() -> Answer {
+async fn server_info(State(app): State<App>) -> Answer {
     Ok(Json(json!({
         "store_type": "millpond",
         "workspaces_enabled": false,
         "trace_archival_enabled": false,
         "multipart_uploads_enabled": true,
-        "multipart_downloads_enabled": false,
+        "multipart_downloads_enabled": app.registry.is_direct(),
         "presigned_upload_run_id_supported": false,
         "presigned_upload_model_id_supported": false,
     })))

@@ -143,6 +143,7 @@ impl S3 {
             region: None,
             path_style: true,
             keys: Some(S3Keys { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into() }),
+            direct: true,
         }
     }
 

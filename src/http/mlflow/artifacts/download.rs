@@ -72,7 +72,7 @@ fn kind(name: &str) -> &'static str {
 
 /// Always to be saved, never to be shown: a file may be a page with a script. RFC 6266, with the name once for those who
 /// read only ASCII and once as it is.
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ';
     let mut text: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
     text = format!("attachment; filename=\"{text}\"");

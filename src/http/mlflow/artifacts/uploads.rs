@@ -10,9 +10,10 @@ use axum::{
 use domain::{ErrorCode, UploadId};
 use registry::ArtifactPath;
 use serde_json::json;
+use storage::Signed;
 use tokio::sync::oneshot;
 
-use super::{Incoming, Target};
+use super::{Incoming, Target, presigned::headers};
 use crate::{
     app::App,
     http::mlflow::wire::{Answer, Fields, Refusal, done},
@@ -58,6 +59,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Here {
 pub async fn create(State(app): State<App>, target: Target, here: Here, fields: Fields) -> Answer {
     let (path, here) = (destination(target, &fields)?, here.0?);
     let parts = fields.int_opt("num_parts")?.unwrap_or(1);
+    if let Some((upload, addresses)) = app.registry.create_direct_upload(&path, parts).await? {
+        let credential =
+            |(number, to): (i64, &Signed)| json!({"url": to.url, "part_number": number, "headers": headers(to)});
+        let credentials: Vec<_> = (1..).zip(&addresses).map(credential).collect();
+        return Ok(json!({"upload_id": upload.to_string(), "credentials": credentials}).into());
+    }
     let upload = app.registry.create_upload(&path, parts).await?;
     let credential = |number| {
         let url = format!("{here}/api/2.0/mlflow-artifacts/mpu/part/{upload}/{number}");

@@ -57,6 +57,8 @@ pub struct S3Options {
     pub path_style: bool,
     /// `None`: from AWS's environment variables, profile, or the machine's own role.
     pub keys: Option<S3Keys>,
+    /// Whether clients may be given signed addresses of the bucket.
+    pub direct: bool,
 }
 
 /// So long for an attempt that moves so many bytes, at so many a second.

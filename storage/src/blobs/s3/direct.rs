@@ -1,6 +1,6 @@
 //! What clients do with the store by themselves.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_s3::{config::http::HttpResponse, error::SdkError, presigning::PresigningConfig, types::CompletedPart};
@@ -9,6 +9,9 @@ use futures::TryStreamExt as _;
 
 use super::{S3Blobs, failure::failed, hashed, read};
 use crate::{Direct, DirectUpload, Signed, StorageError};
+
+/// S3 puts no smaller ones together, except at the end.
+const PART_BYTES_MIN: u64 = 5 << 20;
 
 /// Which upload: the object's name in the staging place, and the store's id of the upload.
 struct Ticket {
@@ -49,6 +52,26 @@ where
     let request = request.map_err(|error| failed("sign an address", error))?;
     let headers = request.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok(Signed { url: request.uri().to_owned(), headers })
+}
+
+/// Bytes of all parts, where those that came are those that are named. Looked at before the store is asked to put them
+/// together, which can be asked of it once.
+fn fitting(came: &BTreeMap<u32, (Option<String>, u64)>, named: &[(u32, String)]) -> Result<u64, StorageError> {
+    let mut bytes = 0;
+    for (at, (number, tag)) in named.iter().enumerate() {
+        let bad = |problem: String| Err(StorageError::BadParts(format!("part {number} {problem}")));
+        match came.get(number) {
+            None => return bad("has not come".into()),
+            Some((Some(found), _)) if found.trim_matches('"') != tag.trim_matches('"') => {
+                return bad("is not what its tag says".into());
+            }
+            Some((_, length)) if *length < PART_BYTES_MIN && at + 1 < named.len() => {
+                return bad(format!("has {length} bytes, and all but the last must have {PART_BYTES_MIN}"));
+            }
+            Some((_, length)) => bytes += length,
+        }
+    }
+    Ok(bytes)
 }
 
 #[async_trait]
@@ -97,7 +120,8 @@ impl Direct for S3Blobs {
                 let number = i32::try_from(*number).unwrap_or(i32::MAX);
                 CompletedPart::builder().part_number(number).e_tag(tag).build()
             };
-            self.place.complete_multipart(&key, &id, parts.iter().map(part).collect(), None).await?;
+            let bytes = fitting(&self.place.parts_of(&key, &id).await?, parts)?;
+            self.place.complete_multipart(&key, &id, parts.iter().map(part).collect(), bytes).await?;
         }
         let (mut digester, mut bytes) = (Digester::default(), 0_u64);
         let mut pieces = read::raw(self.place.clone(), &key).await?;

@@ -52,6 +52,7 @@ struct Place {
     bucket: String,
     /// Empty, or with a slash at its end.
     prefix: String,
+    direct: bool,
     cuts: Cuts,
 }
 
@@ -174,7 +175,7 @@ impl S3Blobs {
     async fn with(options: &S3Options, cuts: Cuts) -> Result<Self, StorageError> {
         let client = client::connect(options).await;
         let prefix = if options.prefix.is_empty() { String::new() } else { format!("{}/", options.prefix) };
-        let place = Arc::new(Place { client, bucket: options.bucket.clone(), prefix, cuts });
+        let place = Arc::new(Place { client, bucket: options.bucket.clone(), prefix, direct: options.direct, cuts });
         client::check(&place).await?;
         // Whoever cannot list can still serve.
         if let Err(error) = staging::clean(&place, Duration::from_secs(24 * 60 * 60)).await {
@@ -217,7 +218,7 @@ impl Blobs for S3Blobs {
     }
 
     fn direct(&self) -> Option<&dyn Direct> {
-        Some(self)
+        self.place.direct.then_some(self as &dyn Direct)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Objects in the making: under names of their own until their digest is known.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,11 +19,12 @@ use uuid::Uuid;
 use super::{
     PARTS_MAX, Place, client,
     failure::{absent, failed, refused},
+    length,
 };
 use crate::StorageError;
 
 /// What the protocol calls parts that cannot be put together.
-const BAD_PARTS: [&str; 4] = ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "NoSuchUpload"];
+const BAD_PARTS: [&str; 3] = ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"];
 
 /// An upload in parts. Dropped before it is complete, it is aborted; what cannot be aborted now is found at a later
 /// start.
@@ -58,16 +60,15 @@ impl Place {
         })
     }
 
-    /// Makes one object of the parts. Done already is no error, since an answer may have been lost; `bytes`, where it
-    /// is known, tells whether it is the right one.
+    /// Makes one object of the parts, of so many bytes. Done already is no error, since an answer may have been lost.
     pub(super) async fn complete_multipart(
         &self,
         key: &str,
         id: &str,
         parts: Vec<CompletedPart>,
-        bytes: Option<u64>,
+        bytes: u64,
     ) -> Result<(), StorageError> {
-        let patience = client::patience(bytes.unwrap_or(self.cuts.copy_bytes_max), client::COPYING);
+        let patience = client::patience(bytes, client::COPYING);
         let completed = self
             .client
             .complete_multipart_upload()
@@ -81,13 +82,34 @@ impl Place {
             .await;
         let Err(error) = completed else { return Ok(()) };
         match self.len(key).await? {
-            Some(found) if bytes.is_none_or(|bytes| bytes == found) => Ok(()),
-            // A client named them.
-            _ if bytes.is_none() && BAD_PARTS.contains(&error.code().unwrap_or_default()) => {
+            Some(found) if found == bytes => Ok(()),
+            _ if BAD_PARTS.contains(&error.code().unwrap_or_default()) => {
                 Err(StorageError::BadParts(error.message().unwrap_or_default().to_owned()))
             }
             _ => Err(failed(format!("complete {}", self.shown(key)), error)),
         }
+    }
+
+    /// Tag and length of the parts that have come, by number. Some stores keep the tags to themselves.
+    pub(super) async fn parts_of(
+        &self,
+        key: &str,
+        id: &str,
+    ) -> Result<BTreeMap<u32, (Option<String>, u64)>, StorageError> {
+        let listing = self.client.list_parts().bucket(&self.bucket).key(key).upload_id(id);
+        let mut pages = listing.into_paginator().send();
+        let mut found = BTreeMap::new();
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Err(error) if absent(&error) => break,
+                other => other.map_err(|error| failed(format!("list the parts of {}", self.shown(key)), error))?,
+            };
+            for part in page.parts.unwrap_or_default() {
+                let number = part.part_number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
+                found.insert(number, (part.e_tag, length(part.size)));
+            }
+        }
+        Ok(found)
     }
 
     /// Forgets an upload in parts; one that is unknown or complete is no error.
@@ -196,7 +218,7 @@ impl Multipart {
     async fn completed(mut self, bytes: u64) -> Result<(), StorageError> {
         self.land().await?;
         let parts = std::mem::take(&mut self.sent);
-        self.place.complete_multipart(&self.key, &self.id, parts, Some(bytes)).await?;
+        self.place.complete_multipart(&self.key, &self.id, parts, bytes).await?;
         self.complete = true;
         Ok(())
     }
