@@ -137,7 +137,10 @@ impl Direct for S3Blobs {
     async fn forget(&self, ticket: &str) -> Result<(), StorageError> {
         let Ticket { name, id } = ticket.parse()?;
         let key = format!("{}{name}", self.place.staging());
-        self.place.abort_multipart(&key, &id).await?;
-        self.place.delete(&key).await
+        // An upload that is complete cannot be aborted any more.
+        match self.place.len(&key).await? {
+            Some(_) => self.place.delete(&key).await,
+            None => self.place.abort_multipart(&key, &id).await,
+        }
     }
 }

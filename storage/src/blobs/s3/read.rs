@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::{Digest, Digester};
 use futures::{StreamExt as _, stream};
 
@@ -14,8 +14,10 @@ use super::{
 };
 use crate::{BlobStream, StorageError};
 
+/// What comes in smaller bits is put together to so many bytes, unless the end comes first.
+const PIECE_BYTES: usize = 256 << 10;
 /// How long the next bytes may take.
-const PIECE: Duration = Duration::from_secs(5);
+const NEXT: Duration = Duration::from_secs(5);
 /// How often a reading that broke off is taken up again where it was.
 const RESUMED_MAX: u32 = 3;
 
@@ -118,8 +120,15 @@ fn damaged(place: &Place, key: &str) -> StorageError {
 impl Reading {
     /// The next piece, and what is left.
     async fn next(mut self) -> Result<(Bytes, Option<Self>), StorageError> {
-        let piece = self.piece().await?;
-        self.at += piece.len() as u64;
+        let mut piece = self.some().await?;
+        if piece.len() < PIECE_BYTES && self.at < self.end {
+            let mut more = BytesMut::with_capacity(PIECE_BYTES);
+            more.extend_from_slice(&piece);
+            while more.len() < PIECE_BYTES && self.at < self.end {
+                more.extend_from_slice(&self.some().await?);
+            }
+            piece = more.freeze();
+        }
         if let Some((digester, digest)) = self.check.take() {
             self.check = Some((hashed(digester, piece.clone()).await?, digest));
         }
@@ -134,11 +143,14 @@ impl Reading {
     }
 
     /// Bytes of the store; where they break off, they are asked for again from there.
-    async fn piece(&mut self) -> Result<Bytes, StorageError> {
+    async fn some(&mut self) -> Result<Bytes, StorageError> {
         loop {
-            let reason = match tokio::time::timeout(PIECE, self.body.next()).await {
+            let reason = match tokio::time::timeout(NEXT, self.body.next()).await {
                 Ok(Some(Ok(piece))) if piece.is_empty() => continue,
-                Ok(Some(Ok(piece))) if piece.len() as u64 <= self.end - self.at => return Ok(piece),
+                Ok(Some(Ok(piece))) if piece.len() as u64 <= self.end - self.at => {
+                    self.at += piece.len() as u64;
+                    return Ok(piece);
+                }
                 Ok(Some(Ok(_))) => return Err(damaged(&self.place, &self.key)),
                 Ok(Some(Err(error))) => error.to_string(),
                 Ok(None) => "it ended early".to_owned(),
