@@ -21,7 +21,7 @@ use runtime::{
     metrics::{Metric, Metrics},
 };
 use serving::{Serving, ServingConfig};
-use storage::{Blobs, EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
+use storage::{EmbeddedKv, Kv, Meta, Tables};
 use trainer::{Trainer, TrainerConfig};
 
 use crate::http::problem::chain;
@@ -126,7 +126,7 @@ impl App {
                 }
             });
         }
-        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&data.join("blobs")).await.map_err(mendable)?);
+        let blobs = crate::objects::open(&config.objects, &data, project).await?;
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await.map_err(mendable)?);
         let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
 
@@ -215,7 +215,7 @@ impl App {
 }
 
 /// What kept a room from opening and what to do about it: whoever starts the server sees one line.
-fn mendable(error: impl Coded) -> anyhow::Error {
+pub(crate) fn mendable(error: impl Coded) -> anyhow::Error {
     let (text, hint) = (chain(&error), error.hint());
     if hint.is_empty() { anyhow::anyhow!(text) } else { anyhow::anyhow!("{text}: {hint}") }
 }

@@ -5,6 +5,7 @@ mod cli;
 mod counts;
 mod grpc;
 mod http;
+mod objects;
 mod rows;
 mod serve;
 mod tenants;

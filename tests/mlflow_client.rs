@@ -7,7 +7,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 use support::{
-    Server,
+    Server, bucket,
     python::script,
     root,
     sensors::{items, number},
@@ -39,12 +39,12 @@ fn mlflows_client_finds_here_what_it_finds_at_mlflows_server() {
 }
 
 #[test]
-fn mlflows_client_finds_the_same_where_the_metadata_is_in_postgres() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let url = runtime.block_on(storage::testing::Postgres::shared().database());
+fn mlflows_client_finds_the_same_where_metadata_is_in_postgres_and_files_are_in_a_bucket() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start_with(data.path(), &["--set", &format!("metadata.url={url}")]);
+    let server = bucket::Shared::new().start(data.path());
     assert_eq!(held(&script("run.py", &[], &server.url)), checks(|name| name != "pipeline.py"));
+    assert!(!data.path().join("blobs").exists(), "no file lies in the data directory");
+    assert_eq!(server.stop(), Some(0), "the server ends in order");
 }
 
 /// What our own API tells of the trained model, for the script to compare the client's answers with.

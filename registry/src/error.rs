@@ -97,7 +97,7 @@ impl Coded for RegistryError {
             Self::ParamChanged { .. } => "start another run, or keep the changing value as a metric or tag".into(),
             Self::IllegalMove(_) => "a run that has ended stays as it ended; start another".into(),
             Self::Invalid { hint, .. } => (*hint).into(),
-            Self::Damaged { .. } => "restore the data directory from a backup".into(),
+            Self::Damaged { .. } => "restore it from a backup".into(),
             Self::Storage(source) => source.hint(),
         }
     }

@@ -15,6 +15,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "artifacts", sql: ARTIFACTS },
     Migration { name: "logged models", sql: LOGGED_MODELS },
     Migration { name: "models, versions, aliases", sql: MODELS },
+    Migration { name: "uploads past the server", sql: DIRECT_UPLOADS },
 ];
 
 const RUNS: &str = "
@@ -242,6 +243,10 @@ CREATE TABLE registry_aliases (
     FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
+";
+
+const DIRECT_UPLOADS: &str = "
+ALTER TABLE registry_uploads ADD COLUMN ticket TEXT;
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

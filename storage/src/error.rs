@@ -13,6 +13,14 @@ pub enum StorageError {
     Corrupt { what: String, detail: String },
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
+    /// The object store is away, or refuses. Never repeats credentials.
+    #[error("could not {doing}: {reason}")]
+    Objects { doing: String, reason: String },
+    /// Parts of an upload are not what their tags or numbers say, or too small.
+    #[error("the parts of the upload do not fit: {0}")]
+    BadParts(String),
+    #[error("{what} is larger than {bytes_max} bytes")]
+    TooLarge { what: String, bytes_max: u64 },
     /// The write may or may not have happened; reading the state again tells.
     #[error("the outcome of `{doing}` is unknown: {reason}")]
     Unknown { doing: &'static str, reason: String },
@@ -69,7 +77,10 @@ impl StorageError {
     /// Whether the failed write may have happened all the same. False: it has not.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Io { .. } | Self::Kv(_) | Self::WorkerGone(_))
+        matches!(
+            self,
+            Self::Unknown { .. } | Self::Io { .. } | Self::Objects { .. } | Self::Kv(_) | Self::WorkerGone(_)
+        )
     }
 
     /// Wraps an IO error with what was being done, as in `write /data/x`.
@@ -95,7 +106,10 @@ impl Coded for StorageError {
         match self {
             Self::NoSuchBlob(_) => ErrorCode::NotFound,
             Self::Corrupt { .. } => ErrorCode::DataLoss,
-            Self::Io { .. } | Self::Unknown { .. } | Self::Locked(_) | Self::Injected(_) => ErrorCode::Unavailable,
+            Self::Io { .. } | Self::Objects { .. } | Self::Unknown { .. } | Self::Locked(_) | Self::Injected(_) => {
+                ErrorCode::Unavailable
+            }
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Database(error) => database_code(error),
             Self::NewerData { .. }
             | Self::ChangedMigration { .. }
@@ -110,6 +124,7 @@ impl Coded for StorageError {
             | Self::BadParquet(_)
             | Self::BadUrl(_)
             | Self::BadSchema(_)
+            | Self::BadParts(_)
             | Self::Frame(_) => ErrorCode::InvalidArgument,
             Self::Undone | Self::Kv(_) | Self::Arrow(_) | Self::WorkerGone(_) => ErrorCode::Internal,
         }
@@ -123,6 +138,11 @@ impl Coded for StorageError {
             }
             Self::Locked(_) => "stop the other millpond, or give this one another data directory".into(),
             Self::Io { .. } => "check free space and permissions of the data directory, then restart".into(),
+            Self::Objects { .. } => {
+                "see that the object store is up and that the settings of [objects] fit, then try again".into()
+            }
+            Self::BadParts(_) => "send the parts again, and name each by its number and tag".into(),
+            Self::TooLarge { .. } => "split it".into(),
             Self::Unknown { .. } => "read the state before trying again".into(),
             Self::BadUrl(_) => "write it as in `postgres://user:password@host/database`".into(),
             Self::NoSchema => "create one, or let the user's `search_path` name one that exists".into(),
@@ -130,7 +150,7 @@ impl Coded for StorageError {
             Self::Database(_) if self.code() == ErrorCode::Unavailable => {
                 "see that the database is up and takes connections, then try again".into()
             }
-            Self::Corrupt { .. } => "restore the data directory from a backup".into(),
+            Self::Corrupt { .. } => "restore it from a backup".into(),
             _ => String::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! Suites every implementation passes, twins that fail on purpose, and a Postgres for tests.
+//! Suites every implementation passes, twins that fail on purpose, and a Postgres and an S3 server for tests.
 //!
 //! **Determinate and unknown.** A call that fails [`When::Before`] has done nothing: [`StorageError::Injected`].
 //! One that fails [`When::After`] was carried out and its answer lost, as when a connection breaks or a disk
@@ -8,10 +8,12 @@
 mod journal;
 mod meta;
 mod postgres;
+mod s3;
 
 pub use journal::{event, journal_suite};
 pub use meta::{Home, meta_in, meta_suite};
 pub use postgres::Postgres;
+pub use s3::S3;
 
 use std::{
     ops::Range,

@@ -120,11 +120,14 @@ def odd_names_survive():
 
 @check
 def a_large_file_goes_up_in_parts_where_the_server_takes_parts():
-    wanted = os.urandom(2_500_000)
+    # A bucket takes no smaller parts than 5 MiB, but for the last.
+    wanted = os.urandom(11_000_000)
     forced = {
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
         "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "1000000",
-        "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": "1000000",
+        "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(5 * 2**20),
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true",
+        "MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE": "3000000",
     }
     os.environ.update(forced)
     try:
@@ -133,6 +136,10 @@ def a_large_file_goes_up_in_parts_where_the_server_takes_parts():
             path = Path(folder, "large.bin")
             path.write_bytes(wanted)
             client.log_artifact(run, str(path), "in/parts")
+            back = Path(folder, "back")
+            back.mkdir()
+            there = Path(client.download_artifacts(run, "in/parts/large.bin", back))
+            holds(there.read_bytes() == wanted, "the parts come back in order")
     finally:
         for name in forced:
             del os.environ[name]

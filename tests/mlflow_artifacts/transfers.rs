@@ -19,13 +19,6 @@ use crate::{
     support::{Server, eventually},
 };
 
-/// In kilobytes: `VmRSS` or, at its highest so far, `VmHWM`.
-fn memory(server: &Server, what: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
-    line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse().ok()).expect("a number")
-}
-
 /// Whether the server's end of a connection is open, as the kernel sees it.
 fn holds(server: &Server, stream: &TcpStream) -> bool {
     let port = |url: &str| url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
@@ -45,11 +38,11 @@ fn a_large_file_passes_through_little_memory() {
     let small = noise(1 << 20, 9);
     put(&server, &format!("{root}/small"), &small).ok();
     assert!(get(&server, &format!("{root}/small")).body == small);
-    let before = memory(&server, "VmHWM");
+    let before = server.memory_kib("VmHWM");
     let large = noise(64 << 20, 1);
     put(&server, &format!("{root}/large"), &large).ok();
     assert!(get(&server, &format!("{root}/large")).ok().body == large);
-    let grown = memory(&server, "VmHWM").saturating_sub(before);
+    let grown = server.memory_kib("VmHWM").saturating_sub(before);
     assert!(grown < 16 << 10, "64 MiB passed and the server grew by {grown} KiB");
 }
 

@@ -15,7 +15,10 @@ use ureq::{
     http::{HeaderMap, Request},
 };
 
+pub mod artifacts;
+pub mod bucket;
 pub mod python;
+pub mod raw;
 pub mod sensors;
 pub mod shop;
 
@@ -108,6 +111,13 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Memory in KiB: `VmRSS` or, at its highest so far, `VmHWM`.
+    pub fn memory_kib(&self, what: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.

@@ -58,6 +58,16 @@ impl Registry {
         find(&mut conn, &path.below(&root)).await
     }
 
+    /// The file at a path below a logged model's root.
+    ///
+    /// # Errors
+    /// An unknown model, and as [`Registry::artifact`].
+    pub async fn logged_model_artifact(&self, model: &str, path: &ArtifactPath) -> Result<Artifact, RegistryError> {
+        let mut conn = self.meta().reader().acquire().await?;
+        let (_, root) = root_of(&mut conn, Named::LoggedModel(model)).await?;
+        find(&mut conn, &path.below(&root)).await
+    }
+
     /// A file of a registered version.
     ///
     /// # Errors
@@ -87,17 +97,22 @@ impl Registry {
     /// # Errors
     /// Bytes that are gone or of another length.
     pub async fn read_artifact(&self, file: &Artifact, range: Range<u64>) -> Result<BlobStream, RegistryError> {
+        self.check_length(file).await?;
+        Ok(self.blobs().read(&file.digest, range).await?)
+    }
+
+    /// Whether as many bytes are there as were written.
+    pub(super) async fn check_length(&self, file: &Artifact) -> Result<(), RegistryError> {
         let damaged = |detail| Err(RegistryError::Damaged { what: "artifact", detail });
         match self.blobs().len(&file.digest).await {
-            Ok(stored) if stored == file.bytes => {}
+            Ok(stored) if stored == file.bytes => Ok(()),
             Ok(stored) => {
                 let written = file.bytes;
-                return damaged(format!("blob {} has {stored} bytes where {written} were written", file.digest));
+                damaged(format!("blob {} has {stored} bytes where {written} were written", file.digest))
             }
-            Err(StorageError::NoSuchBlob(digest)) => return damaged(format!("blob {digest} is gone")),
-            Err(error) => return Err(error.into()),
+            Err(StorageError::NoSuchBlob(digest)) => damaged(format!("blob {digest} is gone")),
+            Err(error) => Err(error.into()),
         }
-        Ok(self.blobs().read(&file.digest, range).await?)
     }
 
     /// Deletes a file, or a directory with all that is below it; what is not there is no error. Reading that has

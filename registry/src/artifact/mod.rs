@@ -3,6 +3,7 @@
 //! A file's bytes are stored before its row: what is listed is whole, and what breaks off leaves a blob that nothing
 //! names. Replacing or deleting a file changes rows only, since other files may be of the same bytes.
 
+mod direct;
 mod file;
 mod list;
 mod owner;

@@ -13,12 +13,27 @@ use crate::{Registry, RegistryError, row};
 /// Parts are numbered from 1 to at most this.
 const PART_NUMBER_MAX: u32 = 10_000;
 /// What is not completed by then is forgotten, and what is completed can be completed again for as long.
-const KEPT: Span = Span::from_micros(24 * Span::HOUR.micros());
+pub(super) const KEPT: Span = Span::from_micros(24 * Span::HOUR.micros());
 
 struct Upload {
     path: ArtifactPath,
     parts: u32,
     completed: bool,
+    /// Of the place of the blobs, where the parts go there directly.
+    ticket: Option<String>,
+}
+
+pub(super) struct NewUpload<'a> {
+    pub path: &'a ArtifactPath,
+    pub parts: u32,
+    pub ticket: Option<&'a str>,
+}
+
+/// As many parts as an upload may have.
+pub(super) fn checked_count(parts: i64) -> Result<u32, RegistryError> {
+    let count = u32::try_from(parts).ok().filter(|count| (1..=PART_NUMBER_MAX).contains(count));
+    let hint = "cut the file into 1 to 10000 parts";
+    count.ok_or_else(|| RegistryError::invalid("num_parts", format!("is {parts}"), hint))
 }
 
 impl Registry {
@@ -27,19 +42,21 @@ impl Registry {
     /// # Errors
     /// A number of parts that is not 1 to 10,000, and where [`Registry::put_artifact`] would refuse.
     pub async fn create_upload(&self, path: &ArtifactPath, parts: i64) -> Result<UploadId, RegistryError> {
-        if !(1..=i64::from(PART_NUMBER_MAX)).contains(&parts) {
-            let hint = "cut the file into 1 to 10000 parts";
-            return Err(RegistryError::invalid("num_parts", format!("is {parts}"), hint));
-        }
+        let parts = checked_count(parts)?;
         self.may_put(path).await?;
+        self.record_upload(NewUpload { path, parts, ticket: None }).await
+    }
+
+    pub(super) async fn record_upload(&self, new: NewUpload<'_>) -> Result<UploadId, RegistryError> {
         let (id, now) = (UploadId::mint(), self.now());
         let mut tx = self.begin().await?;
         clean(tx.conn(), now).await?;
-        sqlx::query("INSERT INTO registry_uploads (id, path, parts, created_at) VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO registry_uploads (id, path, parts, created_at, ticket) VALUES ($1, $2, $3, $4, $5)")
             .bind(id.to_string())
-            .bind(path.as_str())
-            .bind(parts)
+            .bind(new.path.as_str())
+            .bind(i64::from(new.parts))
             .bind(now.micros())
+            .bind(new.ticket)
             .execute(tx.conn())
             .await?;
         tx.commit().await?;
@@ -84,9 +101,12 @@ impl Registry {
         let stored = stored_parts(&mut conn, upload).await?;
         drop(conn);
         self.may_put(path).await?;
-        let file = match agreed(&found, &stored, parts)?.as_slice() {
-            [only] => *only,
-            many => self.join(many).await?,
+        let file = match &found.ticket {
+            Some(ticket) => self.finish_direct(upload, ticket, found.parts, parts).await?,
+            None => match agreed(&found, &stored, parts)?.as_slice() {
+                [only] => *only,
+                many => self.join(many).await?,
+            },
         };
 
         let now = self.now();
@@ -104,7 +124,9 @@ impl Registry {
             .execute(tx.conn())
             .await?;
         delete_parts(tx.conn(), upload).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.forget_direct(found.ticket.as_deref()).await;
+        Ok(())
     }
 
     /// Forgets an upload and its parts. One that is completed, aborted or unknown is left as it is.
@@ -113,14 +135,16 @@ impl Registry {
     /// An upload to another path.
     pub async fn abort_upload(&self, upload: UploadId, path: &ArtifactPath) -> Result<(), RegistryError> {
         let mut tx = self.begin().await?;
-        match find(tx.conn(), upload, Some(path)).await {
-            Ok(found) if !found.completed => {}
+        let ticket = match find(tx.conn(), upload, Some(path)).await {
+            Ok(found) if !found.completed => found.ticket,
             Ok(_) | Err(RegistryError::NoSuch { .. }) => return Ok(()),
             Err(error) => return Err(error),
-        }
+        };
         delete_parts(tx.conn(), upload).await?;
         sqlx::query("DELETE FROM registry_uploads WHERE id = $1").bind(upload.to_string()).execute(tx.conn()).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.forget_direct(ticket.as_deref()).await;
+        Ok(())
     }
 
     async fn takes_part(&self, upload: UploadId, number: u32) -> Result<(), RegistryError> {
@@ -164,6 +188,10 @@ async fn takes_part(conn: &mut Conn, upload: UploadId, number: u32) -> Result<()
     if found.completed {
         return Err(RegistryError::invalid(what(), "comes after its completion", "create another upload"));
     }
+    if found.ticket.is_some() {
+        let hint = "send it to the address that was given for it";
+        return Err(RegistryError::invalid(what(), "does not go to this server", hint));
+    }
     if !(1..=found.parts).contains(&number) {
         let problem = format!("is not one of 1 to {}", found.parts);
         return Err(RegistryError::invalid(what(), problem, "create an upload of as many parts as there are"));
@@ -172,17 +200,18 @@ async fn takes_part(conn: &mut Conn, upload: UploadId, number: u32) -> Result<()
 }
 
 async fn find(conn: &mut Conn, upload: UploadId, path: Option<&ArtifactPath>) -> Result<Upload, RegistryError> {
-    let found: Option<(String, i64, Option<i64>)> =
-        sqlx::query_as("SELECT path, parts, completed_at FROM registry_uploads WHERE id = $1")
+    let found: Option<(String, i64, Option<i64>, Option<String>)> =
+        sqlx::query_as("SELECT path, parts, completed_at, ticket FROM registry_uploads WHERE id = $1")
             .bind(upload.to_string())
             .fetch_optional(conn)
             .await?;
-    let (to, parts, completed_at) =
+    let (to, parts, completed_at, ticket) =
         found.ok_or_else(|| RegistryError::NoSuch { what: "upload", name: upload.to_string() })?;
     let found = Upload {
         path: row::parse(&to, "upload")?,
         parts: row::uncount(parts, "upload")?,
         completed: completed_at.is_some(),
+        ticket,
     };
     match path {
         Some(path) if *path != found.path => {
@@ -207,36 +236,42 @@ async fn stored_parts(conn: &mut Conn, upload: UploadId) -> Result<BTreeMap<u32,
     rows.into_iter().map(read).collect()
 }
 
-/// The parts in order, where the caller names each of them once, and as it was stored.
-fn agreed(
-    upload: &Upload,
-    stored: &BTreeMap<u32, Artifact>,
-    named: &[(u32, String)],
-) -> Result<Vec<Artifact>, RegistryError> {
-    let refused = |number: u32, problem: &str| {
-        Err(RegistryError::invalid(format!("part {number}"), problem, "send the part, and name each part once"))
-    };
+/// The tags of parts 1 to `parts` by number, where the caller names each of them once.
+pub(super) fn once_each(parts: u32, named: &[(u32, String)]) -> Result<BTreeMap<u32, &str>, RegistryError> {
     let mut tags: BTreeMap<u32, &str> = BTreeMap::new();
     for (number, tag) in named {
         if tags.insert(*number, tag.trim_matches('"')).is_some() {
             return refused(*number, "is named twice");
         }
     }
-    if let Some(number) = tags.keys().find(|number| !(1..=upload.parts).contains(*number)) {
+    if let Some(number) = tags.keys().find(|number| !(1..=parts).contains(*number)) {
         return refused(*number, "does not belong to the upload");
     }
-    let mut parts = Vec::with_capacity(stored.len());
-    for number in 1..=upload.parts {
-        match (tags.get(&number), stored.get(&number)) {
-            (_, None) => return refused(number, "has not come"),
-            (None, _) => return refused(number, "is not named"),
-            (Some(tag), Some(part)) if *tag != part.digest.to_string() => {
-                return refused(number, "is not what its tag says");
-            }
-            (_, Some(part)) => parts.push(*part),
-        }
+    match (1..=parts).find(|number| !tags.contains_key(number)) {
+        Some(number) => refused(number, "is not named"),
+        None => Ok(tags),
     }
-    Ok(parts)
+}
+
+fn refused<T>(number: u32, problem: &str) -> Result<T, RegistryError> {
+    Err(RegistryError::invalid(format!("part {number}"), problem, "send the part, and name each part once"))
+}
+
+/// The parts in order, where the caller names each of them once, and as it was stored.
+fn agreed(
+    upload: &Upload,
+    stored: &BTreeMap<u32, Artifact>,
+    named: &[(u32, String)],
+) -> Result<Vec<Artifact>, RegistryError> {
+    if let Some(number) = (1..=upload.parts).find(|number| !stored.contains_key(number)) {
+        return refused(number, "has not come");
+    }
+    let tags = once_each(upload.parts, named)?;
+    let same = |number: &u32, part: &Artifact| tags.get(number).is_some_and(|tag| *tag == part.digest.to_string());
+    match stored.iter().find(|(number, part)| !same(number, part)) {
+        Some((number, _)) => refused(*number, "is not what its tag says"),
+        None => Ok(stored.values().copied().collect()),
+    }
 }
 
 async fn delete_parts(conn: &mut Conn, upload: UploadId) -> Result<(), RegistryError> {

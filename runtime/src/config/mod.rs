@@ -6,11 +6,13 @@
 mod database;
 mod error;
 mod load;
+mod objects;
 mod table;
 
 pub use database::DatabaseUrl;
 pub use error::ConfigError;
 pub use load::{Loaded, Row, Source, load};
+pub use objects::{ObjectsUrl, Secret};
 pub use table::{SETTINGS, Setting, reference_markdown};
 
 use std::{
@@ -35,6 +37,7 @@ pub struct Config {
     pub tls: Tls,
     pub data: Data,
     pub metadata: Metadata,
+    pub objects: Objects,
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
@@ -81,6 +84,21 @@ pub struct Data {
 pub struct Metadata {
     /// Absent: a SQLite file in the data directory.
     pub url: Option<DatabaseUrl>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Objects {
+    /// Absent: files in the data directory.
+    pub url: Option<ObjectsUrl>,
+    /// Absent: AWS.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    /// Absent: where there is an endpoint.
+    pub path_style: Option<bool>,
+    /// Both or none.
+    pub access_key: Option<Secret>,
+    pub secret_key: Option<Secret>,
+    pub direct: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -150,6 +168,15 @@ impl Default for Config {
             tls: Tls { certificate: None, key: None, client_ca: None, plain_to_network: false },
             data: Data { dir: PathBuf::from("./data") },
             metadata: Metadata { url: None },
+            objects: Objects {
+                url: None,
+                endpoint: None,
+                region: None,
+                path_style: None,
+                access_key: None,
+                secret_key: None,
+                direct: true,
+            },
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

@@ -8,7 +8,7 @@ use std::{
 
 use domain::Span;
 
-use super::{Config, DatabaseUrl, LogFormat};
+use super::{Config, DatabaseUrl, LogFormat, ObjectsUrl, Secret, objects::endpoint};
 use crate::telemetry::parse_filter;
 
 /// One setting: how it is called, what it means, and how its text becomes a field of [`Config`].
@@ -174,10 +174,61 @@ pub const SETTINGS: &[Setting] = &[
     setting!(
         metadata.url,
         "URL",
-        database,
-        database_text,
+        optional::<DatabaseUrl>,
+        optional_text,
         "Postgres database for what is not rows or files, as `postgres://user:password@host/database`; several servers may share it. Empty: a SQLite file in the data directory. Set it by the environment, so that the password stands in no file and no process list.",
         false
+    ),
+    setting!(
+        objects.url,
+        "URL",
+        optional::<ObjectsUrl>,
+        optional_text,
+        "Bucket that keeps files, models and sealed rows, as `s3://bucket/prefix`; several servers may share it. Empty: the data directory."
+    ),
+    setting!(
+        objects.endpoint,
+        "URL",
+        endpoint,
+        optional_text,
+        "Where a store that is not AWS's speaks S3, as in `https://s3.example.org:9000`. Empty: AWS."
+    ),
+    setting!(
+        objects.region,
+        "name",
+        optional::<String>,
+        optional_text,
+        "The bucket's region. Empty: from AWS's environment variables or profile; `us-east-1` where an endpoint is set."
+    ),
+    setting!(
+        objects.path_style,
+        "`true` or `false`",
+        optional_switch,
+        optional_text,
+        "Whether the bucket is named in the path of addresses and not in the host. Empty: true where an endpoint is set."
+    ),
+    setting!(
+        objects.access_key,
+        "text",
+        secret,
+        optional_text,
+        "Key for the bucket, together with `objects.secret_key`. Empty: from AWS's environment variables, profile, or the machine's role.",
+        false
+    ),
+    setting!(
+        objects.secret_key,
+        "text",
+        secret,
+        optional_text,
+        "Secret of `objects.access_key`. Set it by the environment, so that it stands in no file and no process list.",
+        false
+    ),
+    setting!(
+        objects.direct,
+        "`true` or `false`",
+        switch,
+        ToString::to_string,
+        "Whether clients get signed addresses of the bucket for large files. Set it to false where they cannot reach the bucket."
     ),
     setting!(
         onnx.library,
@@ -314,12 +365,27 @@ fn optional_path_text(path: &Option<PathBuf>) -> String {
     path.as_deref().map(path_text).unwrap_or_default()
 }
 
-fn database(text: &str) -> Result<Option<DatabaseUrl>, String> {
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+fn optional<T: std::str::FromStr>(text: &str) -> Result<Option<T>, String>
+where
+    T::Err: ToString,
+{
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|why: T::Err| why.to_string()) }
 }
 
-fn database_text(url: &Option<DatabaseUrl>) -> String {
-    url.as_ref().map(ToString::to_string).unwrap_or_default()
+fn optional_text<T: ToString>(value: &Option<T>) -> String {
+    value.as_ref().map(T::to_string).unwrap_or_default()
+}
+
+fn secret(text: &str) -> Result<Option<Secret>, String> {
+    Ok((!text.is_empty()).then(|| Secret::new(text)))
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected `true` or `false`".to_owned())
+}
+
+fn optional_switch(text: &str) -> Result<Option<bool>, String> {
+    if text.is_empty() { Ok(None) } else { switch(text).map(Some) }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -201,6 +201,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/api/2.0/mlflow/model-versions/set-tag", Needs(Write)),
     ("DELETE", "/api/2.0/mlflow/model-versions/delete-tag", Needs(Write)),
     ("GET", "/api/2.0/mlflow/artifacts/list", Needs(Read)),
+    ("POST", "/api/2.0/mlflow/artifacts/presigned-download-url", Needs(Read)),
+    ("POST", "/api/2.0/mlflow/artifacts/presigned-upload-url", Needs(Write)),
     ("GET", "/api/2.0/mlflow-artifacts/artifacts", Needs(Read)),
     ("GET", "/api/2.0/mlflow-artifacts/artifacts/{*path}", Needs(Read)),
     ("PUT DELETE", "/api/2.0/mlflow-artifacts/artifacts/{*path}", Needs(Write)),
@@ -338,7 +340,15 @@ mod tests {
     #[test]
     fn what_changes_something_needs_more_than_the_right_to_read() {
         // Questions too long for an address come as POST.
-        let questions = ["/search", "search-datasets", "/historical", "/online", "/settle", "get-latest-versions"];
+        let questions = [
+            "/search",
+            "search-datasets",
+            "/historical",
+            "/online",
+            "/settle",
+            "get-latest-versions",
+            "presigned-download-url",
+        ];
         for (method, route, right) in table().filter(|(method, ..)| *method != "GET") {
             let asks = method == "POST" && (is_rpc(route) || questions.iter().any(|end| route.ends_with(end)));
             assert!(asks || right != "read" && right != "open", "{method} {route}");

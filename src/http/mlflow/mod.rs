@@ -13,7 +13,7 @@ mod runs;
 pub mod wire;
 mod workspaces;
 
-use axum::{Json, Router, routing::get};
+use axum::{Json, Router, extract::State, routing::get};
 use serde_json::json;
 
 use crate::app::App;
@@ -52,13 +52,13 @@ pub fn is_ours(path: &str) -> bool {
 }
 
 /// What the client may use beyond the plain calls.
-async fn server_info() -> Answer {
+async fn server_info(State(app): State<App>) -> Answer {
     Ok(Json(json!({
         "store_type": "millpond",
         "workspaces_enabled": true,
         "trace_archival_enabled": false,
         "multipart_uploads_enabled": true,
-        "multipart_downloads_enabled": false,
+        "multipart_downloads_enabled": app.registry.is_direct(),
         "presigned_upload_run_id_supported": false,
         "presigned_upload_model_id_supported": false,
     })))

@@ -1,7 +1,9 @@
 //! Immutable bytes, named by their digest.
 
+mod direct;
 mod local;
 mod read;
+mod s3;
 mod write;
 
 use std::ops::Range;
@@ -11,7 +13,9 @@ use bytes::Bytes;
 use domain::Digest;
 use futures::stream::BoxStream;
 
+pub use direct::{Direct, DirectUpload, Signed};
 pub use local::LocalBlobs;
+pub use s3::{S3Blobs, S3Keys, S3Options};
 
 use crate::StorageError;
 
@@ -37,7 +41,8 @@ pub trait Blobs: Send + Sync + 'static {
     ///
     /// A range that covers the whole blob is checked against the name on its way, and its last piece comes only after
     /// that: a reader of damaged bytes gets [`StorageError::Corrupt`] in place of their end. A smaller range is not
-    /// checked. Who has begun to read reads to the end, also when the blob is deleted meanwhile.
+    /// checked. Who has begun to read reads to the end, also when the blob is deleted meanwhile, unless a connection
+    /// to the place of the blobs breaks after that.
     async fn read(&self, digest: &Digest, range: Range<u64>) -> Result<BlobStream, StorageError>;
 
     /// How many bytes stand under this name; they are not checked. [`StorageError::NoSuchBlob`].
@@ -48,13 +53,19 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Removes the bytes; absent ones are no error.
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError>;
+
+    /// For what clients may do without us, where the place of the blobs lets them.
+    fn direct(&self) -> Option<&dyn Direct> {
+        None
+    }
 }
 
 /// A blob in the making. Nothing of it is seen before [`BlobWriter::finish`], and nothing of it stays when it is
 /// dropped, when the process ends, or after an error: begin another then.
 #[async_trait]
 pub trait BlobWriter: Send {
-    /// Adds bytes at the end. May keep a few hundred kilobytes in memory, never more.
+    /// Adds bytes at the end. Keeps a few hundred kilobytes in memory where they go to disk, and two parts of 8 MiB
+    /// where they go over the network; never more.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError>;
 
     /// Ends the blob and gives its name and length. As durable as [`Blobs::put`] when it returns; bytes that are

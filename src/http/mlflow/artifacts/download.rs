@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use registry::Artifact;
 
 use crate::{
@@ -72,7 +72,7 @@ fn kind(name: &str) -> &'static str {
 
 /// Always to be saved, never to be shown: a file may be a page with a script. RFC 6266, with the name once for those who
 /// read only ASCII and once as it is.
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ';
     let mut text: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
     text = format!("attachment; filename=\"{text}\"");
@@ -171,7 +171,10 @@ pub async fn serve(app: &App, file: &Artifact, name: &str, asked: &Asked) -> Res
     headers.push((header::CONTENT_LENGTH, (range.end - range.start).to_string()));
     headers.push((header::CONTENT_DISPOSITION, disposition(name)));
     headers.push((header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()));
-    let stream = app.registry.read_artifact(file, range).await?;
+    let mut stream = app.registry.read_artifact(file, range).await?;
+    // Before the answer begins: what is wrong with a small file, or with the place of all files, can still be said.
+    let first = stream.try_next().await?;
+    let stream = stream::iter(first.map(Ok)).chain(stream);
     let digest = file.digest;
     // The answer has begun when this happens: the connection breaks before the end, and here is why.
     let stream = stream.inspect_err(move |error| tracing::error!(%digest, error = %chain(error), "reading failed"));

@@ -2,6 +2,7 @@
 
 mod download;
 mod incoming;
+mod presigned;
 mod uploads;
 
 use std::convert::Infallible;
@@ -9,7 +10,7 @@ use std::convert::Infallible;
 use axum::{
     Router,
     extract::{FromRequestParts, Path, State},
-    http::{Method, StatusCode, Uri, request::Parts},
+    http::{Method, request::Parts},
     response::Response,
     routing::{get, post, put},
 };
@@ -26,6 +27,8 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/artifacts/list", get(list_run))
         .route("/logged-models/{id}/artifacts/directories", get(list_logged_model))
+        .route("/artifacts/presigned-download-url", post(presigned::download))
+        .route("/artifacts/presigned-upload-url", post(presigned::upload))
 }
 
 /// Under `/api/2.0/mlflow-artifacts`.
@@ -33,7 +36,7 @@ pub fn proxy_routes() -> Router<App> {
     Router::new()
         .route("/artifacts", get(list))
         .route("/artifacts/{*path}", put(upload).get(download).delete(delete))
-        .route("/presigned/{*path}", get(presigned))
+        .route("/presigned/{*path}", get(presigned::proxied))
         .route("/mpu/create/{*path}", post(uploads::create))
         .route("/mpu/part/{upload}/{number}", put(uploads::part))
         .route("/mpu/complete/{*path}", post(uploads::complete))
@@ -143,10 +146,4 @@ async fn version_file(State(app): State<App>, asked: Asked, fields: Fields) -> R
         version.parse::<u32>().map_err(|_| Refusal::invalid(format!("version {version:?} is not a number")))?;
     let file = app.registry.version_file(&fields.text("name")?, number, &path).await?;
     serve(&app, &file, path.name(), &asked).await
-}
-
-/// Files are on this server: there is nobody else to send a client to. The client asks on for the file itself.
-async fn presigned(uri: Uri) -> Refusal {
-    let message = format!("Multipart download is not supported for the current artifact repository: {}", uri.path());
-    Refusal { status: StatusCode::NOT_IMPLEMENTED.as_u16(), error_code: "NOT_IMPLEMENTED", message }
 }

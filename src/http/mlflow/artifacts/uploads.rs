@@ -10,9 +10,10 @@ use axum::{
 use domain::{ErrorCode, UploadId};
 use registry::ArtifactPath;
 use serde_json::{Map, Value, json};
+use storage::Signed;
 use tokio::sync::oneshot;
 
-use super::{Incoming, Target};
+use super::{Incoming, Target, presigned::headers};
 use crate::{
     app::App,
     http::{
@@ -66,13 +67,19 @@ fn passed_on(headers: &HeaderMap) -> Map<String, Value> {
     sent.collect()
 }
 
-pub async fn create(State(app): State<App>, target: Target, here: Here, headers: HeaderMap, fields: Fields) -> Answer {
-    let (path, here, headers) = (destination(target, &fields)?, here.0?, passed_on(&headers));
+pub async fn create(State(app): State<App>, target: Target, here: Here, sent: HeaderMap, fields: Fields) -> Answer {
+    let (path, here, with) = (destination(target, &fields)?, here.0?, passed_on(&sent));
     let parts = fields.int_opt("num_parts")?.unwrap_or(1);
+    if let Some((upload, addresses)) = app.registry.create_direct_upload(&path, parts).await? {
+        let credential =
+            |(number, to): (i64, &Signed)| json!({"url": to.url, "part_number": number, "headers": headers(to)});
+        let credentials: Vec<_> = (1..).zip(&addresses).map(credential).collect();
+        return Ok(json!({"upload_id": upload.to_string(), "credentials": credentials}).into());
+    }
     let upload = app.registry.create_upload(&path, parts).await?;
     let credential = |number| {
         let url = format!("{here}/api/2.0/mlflow-artifacts/mpu/part/{upload}/{number}");
-        json!({"url": url, "part_number": number, "headers": headers})
+        json!({"url": url, "part_number": number, "headers": with})
     };
     Ok(json!({"upload_id": upload.to_string(), "credentials": (1..=parts).map(credential).collect::<Vec<_>>()}).into())
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::Server;
+use super::Server;
 
 /// An answer, to the last byte that came.
 #[derive(Debug)]

@@ -1,0 +1,48 @@
+//! Where blobs are kept, as the settings say.
+
+use std::{path::Path, sync::Arc};
+
+use access::default_project;
+use domain::ProjectName;
+use runtime::config::{Objects, Secret};
+use storage::{Blobs, LocalBlobs, S3Blobs, S3Keys, S3Options};
+
+use crate::app::mendable;
+
+/// Opens a project's place in the bucket, or its folder `data` where no bucket is set.
+///
+/// # Errors
+/// Settings that contradict each other, and a place that cannot be reached or written to.
+pub async fn open(settings: &Objects, data: &Path, project: &ProjectName) -> anyhow::Result<Arc<dyn Blobs>> {
+    let Some(url) = &settings.url else {
+        return Ok(Arc::new(LocalBlobs::open(&data.join("blobs")).await.map_err(mendable)?));
+    };
+    let options = S3Options {
+        bucket: url.bucket.clone(),
+        prefix: prefix_of(&url.prefix, project),
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        path_style: settings.path_style.unwrap_or(settings.endpoint.is_some()),
+        keys: keys(settings)?,
+        direct: settings.direct,
+    };
+    Ok(Arc::new(S3Blobs::open(&options).await.map_err(mendable)?))
+}
+
+/// Where a project's objects lie. Those of the first lie where those of the only one did.
+fn prefix_of(prefix: &str, project: &ProjectName) -> String {
+    if *project == default_project() {
+        return prefix.to_owned();
+    }
+    let parent = prefix.trim_end_matches('/');
+    if parent.is_empty() { format!("projects/{project}") } else { format!("{parent}/projects/{project}") }
+}
+
+fn keys(settings: &Objects) -> anyhow::Result<Option<S3Keys>> {
+    let text = |secret: &Secret| secret.reveal().to_owned();
+    match (&settings.access_key, &settings.secret_key) {
+        (Some(access), Some(secret)) => Ok(Some(S3Keys { access_key: text(access), secret_key: text(secret) })),
+        (None, None) => Ok(None),
+        _ => anyhow::bail!("one of objects.access_key and objects.secret_key is set: set both, or none"),
+    }
+}
