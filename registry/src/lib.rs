@@ -29,11 +29,14 @@ mod source;
 mod stage;
 mod version;
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use domain::{
-    ModelName, ModelRef, Timestamp,
+    ModelName, ModelRef, Timestamp, UploadId,
     ports::{Models, OpenedModel, PortError},
 };
 use runtime::Clock;
@@ -60,6 +63,8 @@ pub use version::ModelVersion;
 
 /// The name that always means the newest version; no alias may be called so.
 pub const LATEST: &str = "latest";
+/// How many uploads may be completed at once, if chance will have it so.
+const TURNS: usize = 16;
 /// Who stands in the journal where no caller is named.
 const ACTOR: &str = "registry";
 
@@ -72,8 +77,8 @@ struct Inner {
     blobs: Arc<dyn Blobs>,
     points: Table,
     clock: Clock,
-    /// The turn to join an upload's parts.
-    completing: tokio::sync::Mutex<()>,
+    /// The turn to join an upload's parts; uploads take one of these turns by their id.
+    completing: [tokio::sync::Mutex<()>; TURNS],
 }
 
 impl Registry {
@@ -87,7 +92,7 @@ impl Registry {
         let mut tx = meta.begin().await?;
         artifact::clean(tx.conn(), clock.now()).await?;
         tx.commit().await?;
-        let completing = tokio::sync::Mutex::default();
+        let completing = Default::default();
         let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing }));
         registry.ensure_default_experiment().await?;
         Ok(registry)
@@ -105,8 +110,11 @@ impl Registry {
         &self.0.points
     }
 
-    fn completing(&self) -> &tokio::sync::Mutex<()> {
-        &self.0.completing
+    fn completing(&self, upload: UploadId) -> &tokio::sync::Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        upload.hash(&mut hasher);
+        let turn = hasher.finish() as usize % TURNS;
+        &self.0.completing[turn]
     }
 
     fn now(&self) -> Timestamp {

@@ -105,8 +105,10 @@ fn a_server_says_in_a_line_why_it_cannot_use_its_bucket() {
         ("objects.secret_key=wrong", "the credentials were refused"),
         ("objects.secret_key=", "set both, or none"),
         ("objects.endpoint=http://127.0.0.1:1", "could not reach bucket"),
+        ("objects.access_key= objects.secret_key=", "no credentials were found"),
     ] {
-        let said = shared.refused(data.path(), &["--set", setting]);
+        let flags: Vec<&str> = setting.split(' ').flat_map(|setting| ["--set", setting]).collect();
+        let said = shared.refused(data.path(), &flags);
         assert!(said.contains(expected), "{setting}: {said}");
         assert_eq!(said.trim_end().lines().count(), 1, "{said}");
         assert!(S3::secrets().iter().all(|secret| !said.contains(secret)), "{said}");

@@ -62,6 +62,11 @@ impl Shared {
             .arg(data)
             .args(&self.flags)
             .args(more)
+            // Nothing of the caller's own world, in which there may be keys.
+            .env("HOME", data)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_PROFILE")
             .stdin(Stdio::null())
             .output()
             .expect("the binary starts");

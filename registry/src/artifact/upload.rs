@@ -92,7 +92,7 @@ impl Registry {
         parts: &[(u32, String)],
     ) -> Result<(), RegistryError> {
         // Who gives up waiting and asks again must not have the work done twice at once.
-        let _turn = self.completing().lock().await;
+        let _turn = self.completing(upload).lock().await;
         let mut conn = self.meta().reader().acquire().await?;
         let found = find(&mut conn, upload, Some(path)).await?;
         if found.completed {

@@ -42,12 +42,17 @@ where
     StorageError::Objects { doing: doing.into(), reason }
 }
 
-/// The innermost cause, such as `Connection refused`.
+/// The innermost cause, such as `Connection refused`; of credentials that cannot be had, that.
 fn root_of<E: std::error::Error + 'static>(error: &SdkError<E, HttpResponse>) -> String {
     let mut cause = error.source();
     let mut said = error.to_string();
     while let Some(inner) = cause {
         said = inner.to_string();
+        if said.contains("credentials") {
+            return "no credentials were found in objects.access_key, AWS's environment variables, profile, or the \
+                    machine's role"
+                .to_owned();
+        }
         cause = inner.source();
     }
     said

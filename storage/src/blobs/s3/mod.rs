@@ -24,7 +24,7 @@ pub use client::{S3Keys, S3Options};
 
 use super::{BlobStream, BlobWriter, Blobs, Direct};
 use crate::StorageError;
-use failure::{absent, failed, refused};
+use failure::{absent, failed};
 
 /// Where requests are cut.
 #[derive(Debug, Clone, Copy)]
@@ -101,15 +101,16 @@ impl Place {
         }
     }
 
-    /// Writes the object whole or not at all. With `only_new`: false where there is one already, which stays.
-    async fn put(&self, key: &str, digest: &Digest, bytes: Bytes, only_new: bool) -> Result<bool, StorageError> {
+    /// Stores bytes under their digest by one request, whole or not at all, also over damaged ones that may stand there:
+    /// looking first would cost another request, and leave what is stored again as old as it was.
+    async fn keep(&self, digest: &Digest, bytes: Bytes) -> Result<(), StorageError> {
+        let key = self.key(digest);
         let patience = client::patience(bytes.len() as u64, client::SENDING);
         let sent = self
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(key)
-            .set_if_none_match(only_new.then(|| "*".to_owned()))
+            .key(&key)
             // The store refuses bytes that changed on their way.
             .checksum_sha256(STANDARD.encode(digest.as_bytes()))
             .body(ByteStream::from(bytes))
@@ -117,26 +118,7 @@ impl Place {
             .config_override(patience)
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(error) if only_new && refused(&error, &[409, 412]) => Ok(false),
-            Err(error) => Err(failed(format!("write {}", self.shown(key)), error)),
-        }
-    }
-
-    /// Stores bytes under their digest, in place of damaged ones that may stand there.
-    async fn keep(self: &Arc<Self>, digest: Digest, bytes: Bytes) -> Result<(), StorageError> {
-        let key = self.key(&digest);
-        if self.put(&key, &digest, bytes.clone(), true).await? {
-            return Ok(());
-        }
-        match self.get(&digest).await {
-            Ok(_) => Ok(()),
-            Err(StorageError::Corrupt { .. } | StorageError::NoSuchBlob(_)) => {
-                self.put(&key, &digest, bytes, false).await.map(drop)
-            }
-            Err(error) => Err(error),
-        }
+        sent.map(drop).map_err(|error| failed(format!("write {}", self.shown(&key)), error))
     }
 
     async fn get(self: &Arc<Self>, digest: &Digest) -> Result<Bytes, StorageError> {

@@ -246,12 +246,15 @@ async fn what_is_wrong_with_a_bucket_is_said_in_a_line_without_secrets() {
         Some(S3Keys { access_key: access_key.into(), secret_key: secret_key.into() })
     };
     let endpoint = |address: &str| Some(address.to_owned());
+    let tls = S3::shared().endpoint().replace("http:", "https:");
     let cases = [
         (S3Options { bucket: "absent".into(), ..good.clone() }, "there is none of that name"),
         (S3Options { keys: keys(&access_key, "wrong"), ..good.clone() }, "refused"),
         (S3Options { keys: keys("nobody", &secret_key), ..good.clone() }, "refused"),
         (S3Options { endpoint: endpoint("http://127.0.0.1:1"), ..good.clone() }, "Connection refused"),
         (S3Options { endpoint: endpoint("http://no.such.host.invalid"), ..good.clone() }, "could not reach"),
+        // A server without TLS.
+        (S3Options { endpoint: endpoint(&tls), ..good.clone() }, "could not reach"),
     ];
     for (options, expected) in cases {
         let refused = S3Blobs::open(&options).await.unwrap_err();

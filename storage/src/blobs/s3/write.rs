@@ -79,7 +79,7 @@ impl Half {
         let Self { place, digester, bytes, upload, .. } = half;
         let digest = digester.finish();
         match upload {
-            None => place.keep(digest, rest).await?,
+            None => place.keep(&digest, rest).await?,
             Some(mut upload) => {
                 upload.send(rest).await?;
                 upload.complete(bytes).await?.file(&digest).await?;
