@@ -23,7 +23,7 @@ mod table;
 mod wal;
 mod writer;
 
-pub use blobs::{BlobStream, BlobWriter, Blobs, LocalBlobs};
+pub use blobs::{BlobInfo, BlobList, BlobStream, BlobWriter, Blobs, LocalBlobs};
 pub use error::StorageError;
 pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
 pub use journal::Journal;
