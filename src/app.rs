@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use domain::{
-    Coded, EndpointName, Timestamp,
+    Coded, EndpointName, Span, Timestamp,
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
@@ -17,10 +17,10 @@ use runtime::{
     metrics::{Metric, Metrics},
 };
 use serving::{Serving, ServingConfig};
-use storage::{Blobs, EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
+use storage::{Blobs, Collector, EmbeddedKv, Kv, LocalBlobs, Meta, References, Tables};
 use trainer::{Trainer, TrainerConfig};
 
-use crate::http::problem::chain;
+use crate::{garbage::Garbage, http::problem::chain};
 
 /// Handles to every room. Cheap to clone; what the HTTP and gRPC doors hold.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ pub struct App {
     pub metrics: Metrics,
     pub clock: Clock,
     pub house: House,
+    pub garbage: Garbage,
     tables: Tables,
     draining: CancellationToken,
 }
@@ -85,7 +86,8 @@ impl App {
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await.map_err(mendable)?);
         let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
 
-        let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.map_err(mendable)?;
+        let registry =
+            Registry::open(meta.clone(), blobs.clone(), tables.clone(), clock.clone()).await.map_err(mendable)?;
         let features =
             FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
@@ -128,6 +130,13 @@ impl App {
         })
         .await
         .map_err(mendable)?;
+        // All that name blobs. A room that is left out here loses its files.
+        let rooms: Vec<Arc<dyn References>> =
+            vec![Arc::new(tables.clone()), Arc::new(registry.clone()), Arc::new(conductor.clone())];
+        let garbage = Garbage::new(Collector::new(meta.clone(), blobs, rooms), registry.clone(), clock.clone());
+        if config.gc.every > Span::ZERO {
+            garbage.go_on(&house, config.gc.every.to_std(), config.gc.grace);
+        }
         Ok(Self {
             meta,
             registry,
@@ -137,6 +146,7 @@ impl App {
             metrics,
             clock,
             house,
+            garbage,
             tables,
             draining: CancellationToken::new(),
         })

@@ -15,6 +15,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "artifacts", sql: ARTIFACTS },
     Migration { name: "logged models", sql: LOGGED_MODELS },
     Migration { name: "models, versions, aliases", sql: MODELS },
+    Migration { name: "files by digest", sql: FILES_BY_DIGEST },
 ];
 
 const RUNS: &str = "
@@ -242,6 +243,12 @@ CREATE TABLE registry_aliases (
     FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
+";
+
+/// Asked for each blob that may be garbage.
+const FILES_BY_DIGEST: &str = "
+CREATE INDEX registry_version_files_by_digest ON registry_version_files (digest);
+CREATE INDEX registry_upload_parts_by_digest ON registry_upload_parts (digest);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

@@ -41,10 +41,20 @@ pub const JSON: &str = "application/json";
 impl Client {
     #[must_use]
     pub fn new(url: &str) -> Self {
+        Self::with_limit(url, Some(Duration::from_secs(120)))
+    }
+
+    /// For calls that take as long as there are bytes to read: waits for an answer without limit.
+    #[must_use]
+    pub fn patient(url: &str) -> Self {
+        Self::with_limit(url, None)
+    }
+
+    fn with_limit(url: &str, limit: Option<Duration>) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(120)))
+            .timeout_global(limit)
             .max_idle_connections_per_host(32)
             .build();
         Self { base: url.trim_end_matches('/').to_owned(), agent: config.into() }

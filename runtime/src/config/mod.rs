@@ -32,6 +32,7 @@ pub struct Config {
     pub server: Server,
     pub data: Data,
     pub metadata: Metadata,
+    pub gc: Gc,
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
@@ -59,6 +60,13 @@ pub struct Data {
 pub struct Metadata {
     /// Absent: a SQLite file in the data directory.
     pub url: Option<DatabaseUrl>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gc {
+    /// Zero: never by itself.
+    pub every: Span,
+    pub grace: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,6 +132,7 @@ impl Default for Config {
             },
             data: Data { dir: PathBuf::from("./data") },
             metadata: Metadata { url: None },
+            gc: Gc { every: Span::DAY, grace: Span::from_micros(7 * Span::DAY.micros()) },
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },
