@@ -8,7 +8,7 @@ use std::{
 use access::{Access, default_project};
 use anyhow::Context as _;
 use domain::{
-    Coded, EndpointName, ProjectName, Timestamp,
+    Coded, EndpointName, ProjectName, Span, Timestamp,
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
@@ -21,10 +21,10 @@ use runtime::{
     metrics::{Metric, Metrics},
 };
 use serving::{Serving, ServingConfig};
-use storage::{EmbeddedKv, Kv, Meta, Tables};
+use storage::{Collector, EmbeddedKv, Kv, Meta, References, Tables};
 use trainer::{Trainer, TrainerConfig};
 
-use crate::http::problem::chain;
+use crate::{garbage::Garbage, http::problem::chain};
 
 /// What all projects of a process share.
 #[derive(Clone)]
@@ -90,6 +90,7 @@ pub struct App {
     pub metrics: Metrics,
     pub clock: Clock,
     pub house: House,
+    pub garbage: Garbage,
     tables: Tables,
     draining: CancellationToken,
 }
@@ -132,7 +133,8 @@ impl App {
 
         let access = Access::open(meta.clone(), clock.clone()).await.map_err(mendable)?;
         access.attend(&house);
-        let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.map_err(mendable)?;
+        let registry =
+            Registry::open(meta.clone(), blobs.clone(), tables.clone(), clock.clone()).await.map_err(mendable)?;
         let features =
             FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
@@ -175,6 +177,13 @@ impl App {
         })
         .await
         .map_err(mendable)?;
+        // All that name blobs. A room that is left out here loses its files.
+        let rooms: Vec<Arc<dyn References>> =
+            vec![Arc::new(tables.clone()), Arc::new(registry.clone()), Arc::new(conductor.clone())];
+        let garbage = Garbage::new(Collector::new(meta.clone(), blobs, rooms), registry.clone(), clock.clone());
+        if config.gc.every > Span::ZERO {
+            garbage.go_on(&house, config.gc.every.to_std(), config.gc.grace);
+        }
         Ok(Self {
             project: project.clone(),
             access,
@@ -186,6 +195,7 @@ impl App {
             metrics,
             clock,
             house,
+            garbage,
             tables,
             draining: ground.draining.clone(),
         })

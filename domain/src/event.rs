@@ -17,8 +17,12 @@ pub enum EventKind {
     ExperimentCreated,
     #[serde(rename = "experiment.changed")]
     ExperimentChanged,
+    #[serde(rename = "experiment.purged")]
+    ExperimentPurged,
     #[serde(rename = "run.changed")]
     RunChanged,
+    #[serde(rename = "run.purged")]
+    RunPurged,
     #[serde(rename = "model.created")]
     ModelCreated,
     #[serde(rename = "model.changed")]
@@ -29,12 +33,18 @@ pub enum EventKind {
     VersionChanged,
     #[serde(rename = "version.deleted")]
     VersionDeleted,
+    #[serde(rename = "version.damaged")]
+    VersionDamaged,
     #[serde(rename = "alias.removed")]
     AliasRemoved,
     #[serde(rename = "logged_model.created")]
     LoggedModelCreated,
     #[serde(rename = "logged_model.changed")]
     LoggedModelChanged,
+    #[serde(rename = "logged_model.purged")]
+    LoggedModelPurged,
+    #[serde(rename = "blobs.collected")]
+    BlobsCollected,
     #[serde(rename = "dataset.built")]
     DatasetBuilt,
     #[serde(rename = "version.registered")]
@@ -86,15 +96,20 @@ impl EventKind {
             Self::RunFinished => "run.finished",
             Self::ExperimentCreated => "experiment.created",
             Self::ExperimentChanged => "experiment.changed",
+            Self::ExperimentPurged => "experiment.purged",
             Self::RunChanged => "run.changed",
+            Self::RunPurged => "run.purged",
             Self::ModelCreated => "model.created",
             Self::ModelChanged => "model.changed",
             Self::ModelDeleted => "model.deleted",
             Self::VersionChanged => "version.changed",
             Self::VersionDeleted => "version.deleted",
+            Self::VersionDamaged => "version.damaged",
             Self::AliasRemoved => "alias.removed",
             Self::LoggedModelCreated => "logged_model.created",
             Self::LoggedModelChanged => "logged_model.changed",
+            Self::LoggedModelPurged => "logged_model.purged",
+            Self::BlobsCollected => "blobs.collected",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",
             Self::AliasMoved => "alias.moved",

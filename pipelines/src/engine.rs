@@ -13,7 +13,7 @@ use storage::Tx;
 
 use crate::{
     conductor::{ACTOR, Conductor, append, commit},
-    error::ConductorError,
+    error::{Asking as _, ConductorError},
     run::{PipelineRun, Step},
     store,
 };
@@ -182,7 +182,7 @@ impl Conductor {
                 step.why = Some(format!("nothing it depends on changed since run {from}"));
                 step.result = Some(result);
                 step.finished = Some(self.now());
-                self.write_step(task.run, &step).await?;
+                self.write_step(task.run, &step, &known.blobs()).await?;
                 return Ok(known);
             }
             step.why = Some(format!("the files of run {from} are gone"));
@@ -199,20 +199,20 @@ impl Conductor {
         let why = step.why.take().unwrap_or_else(|| "no earlier run has a result for these inputs".into());
         step.why = Some(why);
         step.started = Some(self.now());
-        self.write_step(task.run, &step).await?;
+        self.write_step(task.run, &step, &[]).await?;
         match work(noted).await {
             Ok(done) => {
                 step.state = step.state.next(StepEvent::Finish)?;
                 step.result = Some(json!(done));
                 step.finished = Some(self.now());
-                self.write_step(task.run, &step).await?;
+                self.write_step(task.run, &step, &done.blobs()).await?;
                 Ok(done)
             }
             Err(error) => {
                 step.state = step.state.next(StepEvent::Break)?;
                 step.error = Some(error.to_string());
                 step.finished = Some(self.now());
-                self.write_step(task.run, &step).await?;
+                self.write_step(task.run, &step, &[]).await?;
                 Err(error)
             }
         }
@@ -228,9 +228,15 @@ impl Conductor {
         commit(tx).await
     }
 
-    /// Writes a step; one that ended is told of in the same transaction, and its result kept for later runs.
-    pub(crate) async fn write_step(&self, run: &PipelineRun, step: &Step) -> Result<(), ConductorError> {
+    /// Writes a step, whose result names `blobs`; one that ended is told of in the same transaction, and its result kept
+    /// for later runs.
+    async fn write_step(&self, run: &PipelineRun, step: &Step, blobs: &[Digest]) -> Result<(), ConductorError> {
         let mut tx = self.begin().await?;
+        for digest in blobs {
+            if !self.rooms().registry.has_blob(digest).await.asking("look for a file")? {
+                return Err(ConductorError::Step(format!("its file {digest} was cleared away before it was named")));
+            }
+        }
         store::update_step(tx.conn(), run.id, step).await?;
         if step.state == StepState::Done {
             store::commit_result(tx.conn(), run.id, step, self.now()).await?;

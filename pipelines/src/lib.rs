@@ -20,6 +20,7 @@ mod label;
 mod models;
 mod overview;
 mod policy;
+mod references;
 mod rollout;
 mod run;
 mod steps;

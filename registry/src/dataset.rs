@@ -44,6 +44,11 @@ impl Registry {
         Ok(self.blobs().put(bytes).await?)
     }
 
+    /// Whether bytes of that name are kept; they are not looked at.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        Ok(self.blobs().exists(digest).await?)
+    }
+
     /// The bytes of that name, checked against it.
     pub async fn get_blob(&self, digest: &Digest) -> Result<Bytes, RegistryError> {
         Ok(self.blobs().get(digest).await?)
@@ -57,13 +62,14 @@ impl Registry {
         let whole = [("dataset", &snapshot.digest)];
         let parts = snapshot.blobs.iter().map(|(part, digest)| (part.as_str(), digest));
         let blobs: Vec<_> = if snapshot.blobs.is_empty() { whole.to_vec() } else { parts.collect() };
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        // Inside the transaction that names them: see `storage::Collector`.
         for (part, digest) in blobs {
             if !self.blobs().exists(digest).await? {
                 return Err(RegistryError::MissingBlob { what: format!("part `{part}`"), digest: *digest });
             }
         }
-        let now = self.now();
-        let mut tx = self.begin().await?;
         if let Some(known) = find(tx.conn(), &snapshot.digest).await? {
             return Ok(known);
         }

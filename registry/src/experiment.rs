@@ -17,7 +17,8 @@ use crate::{
 /// The scheme of artifact locations that this server keeps itself; see [`crate::Registry`]'s artifacts.
 pub(crate) const ARTIFACTS: &str = "mlflow-artifacts:/";
 /// The experiment that is there from the start, for runs that name none.
-const DEFAULT: (i64, &str) = (0, "Default");
+const DEFAULT: (i64, &str) = (DEFAULT_ID, "Default");
+pub(crate) const DEFAULT_ID: i64 = 0;
 /// Longest value of a tag of an experiment, in characters.
 const TAG_CHARS_MAX: usize = 20_000;
 /// Experiments that one listing looks in at most.

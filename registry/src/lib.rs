@@ -19,7 +19,9 @@ mod model;
 mod model_tag;
 mod nickname;
 mod number;
+mod purge;
 mod query;
+mod references;
 mod register;
 mod row;
 mod run;
@@ -27,6 +29,7 @@ mod schema;
 mod search;
 mod source;
 mod stage;
+mod verify;
 mod version;
 
 use std::{
@@ -54,11 +57,13 @@ pub use logged_model::{
 };
 pub use metric::{Batch, MetricChart, MetricEntry, MetricPoint, RunPoint, StepRange};
 pub use model::{Model, NewModel, RegisteredModel};
+pub use purge::{Kept, Purged};
 pub use query::Page;
 pub use register::{NewVersion, SourcedVersion};
 pub use run::{DatasetRef, NewRun, Run, RunChange, RunFilter, TrackedRun, TrackedStart};
 pub use search::Search;
 pub use stage::Stage;
+pub use verify::{FileState, Verified, VerifiedFile};
 pub use version::ModelVersion;
 
 /// The name that always means the newest version; no alias may be called so.

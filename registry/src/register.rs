@@ -10,7 +10,7 @@ use domain::{
 };
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use storage::{Tx, sql::Conn};
+use storage::{Tx, require_stored, sql::Conn};
 use uuid::Uuid;
 
 use crate::{
@@ -90,6 +90,8 @@ impl Registry {
 
         let mut tx = self.begin().await?;
         run::require(tx.conn(), &new.run).await?;
+        let digests: Vec<Digest> = stored.iter().map(|file| file.digest).collect();
+        require_stored(self.blobs(), &digests).await?;
         let number: i64 = sqlx::query_scalar(
             "INSERT INTO registry_models AS known (name, last_version, description, user_id, created_at, updated_at)
              VALUES ($1, 1, '', '', $2, $2)
@@ -413,7 +415,7 @@ async fn tag_logged_model(conn: &mut Conn, id: &str, version: &ModelVersion) -> 
     Ok(())
 }
 
-async fn files_of(conn: &mut Conn, version: &ModelRef) -> Result<Vec<StoredFile>, RegistryError> {
+pub(crate) async fn files_of(conn: &mut Conn, version: &ModelRef) -> Result<Vec<StoredFile>, RegistryError> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT path, digest, bytes FROM registry_version_files WHERE model = $1 AND version = $2 ORDER BY path",
     )

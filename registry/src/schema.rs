@@ -16,6 +16,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "logged models", sql: LOGGED_MODELS },
     Migration { name: "models, versions, aliases", sql: MODELS },
     Migration { name: "uploads past the server", sql: DIRECT_UPLOADS },
+    Migration { name: "files by digest", sql: FILES_BY_DIGEST },
 ];
 
 const RUNS: &str = "
@@ -247,6 +248,12 @@ CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
 
 const DIRECT_UPLOADS: &str = "
 ALTER TABLE registry_uploads ADD COLUMN ticket TEXT;
+";
+
+/// Asked for each blob that may be garbage.
+const FILES_BY_DIGEST: &str = "
+CREATE INDEX registry_version_files_by_digest ON registry_version_files (digest);
+CREATE INDEX registry_upload_parts_by_digest ON registry_upload_parts (digest);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

@@ -50,6 +50,18 @@ impl Client {
     /// # Errors
     /// A file of certificates that cannot be read.
     pub fn new(global: &Global) -> anyhow::Result<Self> {
+        Self::with_limit(global, Some(Duration::from_secs(120)))
+    }
+
+    /// For calls that take as long as there are bytes to read: waits for an answer without limit.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn patient(global: &Global) -> anyhow::Result<Self> {
+        Self::with_limit(global, None)
+    }
+
+    fn with_limit(global: &Global, limit: Option<Duration>) -> anyhow::Result<Self> {
         let mut tls = TlsConfig::builder();
         if let Some(path) = &global.ca {
             let what = || format!("could not read certificates from `{}`", path.display());
@@ -68,7 +80,7 @@ impl Client {
             .tls_config(tls.build())
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(120)))
+            .timeout_global(limit)
             .max_idle_connections_per_host(32)
             .build();
         let authorization = global.token.as_ref().map(|token| format!("Bearer {}", token.trim()));

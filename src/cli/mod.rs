@@ -85,12 +85,17 @@ enum Command {
     Train(commands::Train),
     /// Look at registered models and move aliases.
     #[command(
-        after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'"
+        after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'\n  millpond models verify flight-delay/3"
     )]
     Models {
         #[command(subcommand)]
         what: commands::Models,
     },
+    /// Clear away blobs that nothing names any more, and, when asked, what was deleted long ago.
+    #[command(
+        after_help = "Example:\n  millpond gc --dry-run\n  millpond gc --older-than 7d --deleted-runs-older-than 30d"
+    )]
+    Gc(commands::Gc),
     /// Put versions behind an endpoint.
     #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
     Deploy(commands::Deploy),
@@ -254,7 +259,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Ingest(command) => return command.run(global),
         Command::Features { what } => what.run(global)?,
         Command::Train(command) => return command.run(global),
-        Command::Models { what } => what.run(global)?,
+        Command::Models { what } => return what.run(global),
+        Command::Gc(command) => command.run(global)?,
         Command::Deploy(command) => command.run(global)?,
         Command::Predict(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,

@@ -8,8 +8,8 @@ use proto::{
     registry::{
         FinishRunRequest, GetRunRequest, GetVersionRequest, Lineage, ListModelsRequest, ListModelsResponse,
         ListRunsRequest, ListRunsResponse, ListVersionsRequest, ListVersionsResponse, LogMetricsRequest,
-        LogMetricsResponse, ModelVersion, RegisterVersionRequest, Run, SetAliasRequest, StartRunRequest,
-        registry_server::Registry,
+        LogMetricsResponse, ModelVersion, RegisterVersionRequest, Run, SetAliasRequest, StartRunRequest, VerifiedFile,
+        VerifyVersionRequest, VerifyVersionResponse, registry_server::Registry,
     },
 };
 use tonic::{Request, Response, Status};
@@ -138,6 +138,25 @@ impl Registry for Door {
             .await
             .map_err(refuse)?;
         version(&self.app.registry.version(&of).await.map_err(refuse)?).map(Response::new)
+    }
+
+    async fn verify_version(
+        &self,
+        request: Request<VerifyVersionRequest>,
+    ) -> Result<Response<VerifyVersionResponse>, Status> {
+        let request = request.into_inner();
+        let of = model_ref(&request.model, request.version)?;
+        let only = Some(request.file.as_str()).filter(|file| !file.is_empty());
+        let verified = self.app.registry.verify_version(&of, only, "grpc").await.map_err(refuse)?;
+        let file = |file: ::registry::VerifiedFile| VerifiedFile {
+            path: file.path,
+            digest: file.digest.to_string(),
+            bytes: file.bytes,
+            state: file.state.as_str().to_owned(),
+            problem: file.problem,
+        };
+        let files = verified.files.into_iter().map(file).collect();
+        Ok(Response::new(VerifyVersionResponse { whole: verified.whole, files }))
     }
 
     async fn get_lineage(&self, request: Request<GetVersionRequest>) -> Result<Response<Lineage>, Status> {

@@ -15,7 +15,7 @@ use domain::ErrorCode;
 use runtime::metrics::Metric;
 use tracing::Instrument as _;
 
-use super::{access, mlflow::artifacts, problem::Problem};
+use super::{access, content, mlflow::artifacts, problem::Problem};
 use crate::app::App;
 
 /// What a browser may do with an answer: show it, with what this very server gives, framed by nobody.
@@ -84,10 +84,10 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
 }
 
 /// Gives up on a request that is not answered in time. An artifact on its way takes as long as it takes: it has a limit
-/// for standing still instead.
+/// for standing still instead. So does what reads through stored bytes: it ends when its caller hangs up.
 pub async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if artifacts::is_transfer(request.method(), route) {
+    if artifacts::is_transfer(request.method(), route) || content::takes_long(route) {
         return next.run(request).await;
     }
     let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub mod connections;
+mod content;
 mod definitions;
 mod endpoints;
 mod features;
@@ -54,6 +55,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(definitions::routes())
         .merge(features::routes())
         .merge(registry::routes())
+        .merge(content::routes())
         .merge(endpoints::routes())
         .merge(review::routes())
         .merge(pipelines::routes())

@@ -8,6 +8,9 @@ use domain::{Coded, Digest, ErrorCode, FrameError};
 pub enum StorageError {
     #[error("blob `{0}` does not exist")]
     NoSuchBlob(Digest),
+    /// Bytes stored a moment ago, and removed as garbage before anything named them.
+    #[error("blob `{0}` was cleared away before anything named it")]
+    Cleared(Digest),
     /// Bytes on disk are not what was written.
     #[error("{what} is damaged: {detail}")]
     Corrupt { what: String, detail: String },
@@ -106,9 +109,12 @@ impl Coded for StorageError {
         match self {
             Self::NoSuchBlob(_) => ErrorCode::NotFound,
             Self::Corrupt { .. } => ErrorCode::DataLoss,
-            Self::Io { .. } | Self::Objects { .. } | Self::Unknown { .. } | Self::Locked(_) | Self::Injected(_) => {
-                ErrorCode::Unavailable
-            }
+            Self::Io { .. }
+            | Self::Objects { .. }
+            | Self::Unknown { .. }
+            | Self::Locked(_)
+            | Self::Injected(_)
+            | Self::Cleared(_) => ErrorCode::Unavailable,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Database(error) => database_code(error),
             Self::NewerData { .. }
@@ -136,6 +142,7 @@ impl Coded for StorageError {
             Self::ChangedMigration { .. } => {
                 "start the millpond that wrote this data directory, or give this one another".into()
             }
+            Self::Cleared(_) => "send it again".into(),
             Self::Locked(_) => "stop the other millpond, or give this one another data directory".into(),
             Self::Io { .. } => "check free space and permissions of the data directory, then restart".into(),
             Self::Objects { .. } => {

@@ -2,6 +2,7 @@
 //!
 //! - [`Blobs`]: immutable bytes by digest. [`Kv`]: ordered keys for online values.
 //! - [`Meta`]: relational state with one writer, and the [`Journal`] of what changed, in the same transaction.
+//! - [`Collector`]: removes the blobs that nothing names any more.
 //! - [`Tables`]: append-only columnar rows, a write-ahead log in front of Parquet segments.
 //!
 //! Nothing here knows a word of machine learning. What is durable, atomic or unknown after a failure is
@@ -15,6 +16,7 @@ mod caller;
 mod disk;
 mod error;
 mod frame;
+mod garbage;
 mod journal;
 mod kv;
 mod manifest;
@@ -24,10 +26,14 @@ mod table;
 mod wal;
 mod writer;
 
-pub use blobs::{BlobStream, BlobWriter, Blobs, Direct, DirectUpload, LocalBlobs, S3Blobs, S3Keys, S3Options, Signed};
+pub use blobs::{
+    BlobInfo, BlobList, BlobStream, BlobWriter, Blobs, Direct, DirectUpload, LocalBlobs, S3Blobs, S3Keys, S3Options,
+    Signed,
+};
 pub use caller::{Caller, acting, caller_or};
 pub use error::StorageError;
 pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
+pub use garbage::{Collected, Collector, References, digests_in, require_stored};
 pub use journal::{BadHead, Head, Journal};
 pub use kv::{EmbeddedKv, Floor, Kv, Pair};
 pub use meta::{Meta, Migration, Tx};

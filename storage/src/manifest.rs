@@ -1,12 +1,18 @@
 //! Which tables exist and which segments make them up, in the relational database.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use sqlx::Row as _;
+use domain::Digest;
+use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::{Meta, Migration, StorageError, segment::Segment};
+use crate::{
+    Blobs, Meta, Migration, StorageError,
+    garbage::{digests_in, require_stored},
+    segment::Segment,
+    sql::Conn,
+};
 
-pub(crate) const MIGRATIONS: &[Migration] = &[TABLES, KEEPERS];
+pub(crate) const MIGRATIONS: &[Migration] = &[TABLES, KEEPERS, BY_DIGEST];
 
 const TABLES: Migration = Migration {
     name: "tables and segments",
@@ -28,6 +34,10 @@ const TABLES: Migration = Migration {
 
 /// Which data directory holds the table's log, where several servers share the database.
 const KEEPERS: Migration = Migration { name: "keepers", sql: "ALTER TABLE tables ADD COLUMN keeper TEXT" };
+
+/// Asked for each blob that may be garbage.
+const BY_DIGEST: Migration =
+    Migration { name: "segments by digest", sql: "CREATE INDEX segments_by_digest ON segments (digest)" };
 
 /// Creates the table, or checks that it has these columns. Gives the data directory that keeps it, where that is
 /// another than `keeper`; a table that nobody keeps becomes `keeper`'s.
@@ -101,10 +111,32 @@ pub(crate) async fn segments(meta: &Meta, table: &str) -> Result<Vec<Arc<Segment
         .collect()
 }
 
+/// Of these blobs, the ones that are segments of any table.
+pub(crate) async fn named(conn: &mut Conn, of: &[Digest]) -> Result<HashSet<Digest>, StorageError> {
+    let places: Vec<String> = (1..=of.len()).map(|place| format!("${place}")).collect();
+    let statement = format!("SELECT DISTINCT digest FROM segments WHERE digest IN ({})", places.join(", "));
+    // Places only; the digests are bound.
+    let mut query = sqlx::query_scalar(AssertSqlSafe(statement));
+    for digest in of {
+        query = query.bind(digest.to_string());
+    }
+    let rows: Vec<String> = query.fetch_all(conn).await?;
+    Ok(rows.iter().flat_map(|row| digests_in(row)).collect())
+}
+
 /// Adds the segment at `position`. Adding it again, after a commit whose outcome was unknown, changes nothing.
-pub(crate) async fn add(meta: &Meta, table: &str, position: usize, segment: &Segment) -> Result<(), StorageError> {
+///
+/// [`StorageError::Cleared`] when its bytes were removed since they were stored: store them again first.
+pub(crate) async fn add(
+    meta: &Meta,
+    blobs: &dyn Blobs,
+    table: &str,
+    position: usize,
+    segment: &Segment,
+) -> Result<(), StorageError> {
     let extents = serde_json::to_string(&segment.extents).map_err(|e| StorageError::corrupt("extents", e))?;
     let mut tx = meta.begin().await?;
+    require_stored(blobs, &[segment.digest]).await?;
     // The same rows give the same digest, so a row that stands here already is this one.
     sqlx::query(
         "INSERT INTO segments (table_name, position, digest, row_count, extents, covered, chain)

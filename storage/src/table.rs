@@ -7,7 +7,7 @@
 //! opened it first, its keeper; on every other server the table can be named and neither read nor written.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, mpsc},
@@ -19,15 +19,17 @@ use arrow::{
     compute::concat_batches,
     datatypes::{DataType, Schema, SchemaRef, TimeUnit},
 };
+use async_trait::async_trait;
 use domain::{Digest, Timestamp};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use crate::{
-    Blobs, Meta, StorageError,
+    Blobs, Meta, References, StorageError,
     disk::{self, DirLock},
     manifest,
     segment::{self, Cut, Segment, SegmentCache},
+    sql::Conn,
     wal::{self, OpenLog},
     writer::{Append, Command, Sealed, State, Tail, Writer},
 };
@@ -485,7 +487,7 @@ impl Inner {
         let digest = self.blobs.put(bytes).await?;
         let (covered, chain) = (sealed.through, sealed.chain);
         let segment = Segment { digest, rows: sealed.rows, extents, covered, chain };
-        manifest::add(&self.meta, &self.name, position, &segment).await?;
+        manifest::add(&self.meta, &*self.blobs, &self.name, position, &segment).await?;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.segments.push(Arc::new(segment));
@@ -497,6 +499,13 @@ impl Inner {
             tracing::warn!(table = self.name, covered, "log files that a segment covers stay until the next start");
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl References for Tables {
+    async fn named(&self, conn: &mut Conn, of: &[Digest]) -> Result<HashSet<Digest>, StorageError> {
+        manifest::named(conn, of).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ops::Range, pin::pin};
 use bytes::Bytes;
 use domain::{Digest, Timestamp};
 use futures::{Stream, StreamExt as _};
-use storage::{BlobStream, StorageError, sql::Conn};
+use storage::{BlobStream, StorageError, require_stored, sql::Conn};
 
 use super::{
     ArtifactPath,
@@ -165,6 +165,7 @@ impl Registry {
     async fn record(&self, path: &ArtifactPath, file: &Artifact) -> Result<(), RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
+        require_stored(self.blobs(), &[file.digest]).await?;
         set(tx.conn(), path, file, now).await?;
         Ok(tx.commit().await?)
     }

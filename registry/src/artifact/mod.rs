@@ -36,6 +36,17 @@ fn range_below(directory: &str) -> (String, String) {
     (format!("{directory}/"), format!("{directory}0"))
 }
 
+/// Deletes all files below a directory of the artifact tree, whoever's they are.
+pub(crate) async fn forget_below(conn: &mut Conn, directory: &str) -> Result<(), RegistryError> {
+    let (from, to) = range_below(directory);
+    sqlx::query("DELETE FROM registry_artifacts WHERE path > $1 AND path < $2")
+        .bind(from)
+        .bind(to)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// All files below a directory of the artifact tree (`1/<run>/artifacts/model`), sorted by path.
 pub(crate) async fn below(conn: &mut Conn, directory: &str) -> Result<Vec<StoredFile>, RegistryError> {
     let (from, to) = range_below(directory);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use domain::{Digest, Span, Timestamp, UploadId};
 use futures::{Stream, TryStreamExt as _};
-use storage::sql::Conn;
+use storage::{require_stored, sql::Conn};
 
 use super::{Artifact, ArtifactPath, file::set};
 use crate::{Registry, RegistryError, row};
@@ -117,6 +117,7 @@ impl Registry {
             let problem = "changed while it was completed";
             return Err(RegistryError::invalid(format!("upload `{upload}`"), problem, "complete it again"));
         }
+        require_stored(self.blobs(), &[file.digest]).await?;
         set(tx.conn(), path, &file, now).await?;
         sqlx::query("UPDATE registry_uploads SET completed_at = $2 WHERE id = $1")
             .bind(upload.to_string())
@@ -155,6 +156,7 @@ impl Registry {
     async fn record_part(&self, upload: UploadId, number: u32, part: &Artifact) -> Result<(), RegistryError> {
         let mut tx = self.begin().await?;
         takes_part(tx.conn(), upload, number).await?;
+        require_stored(self.blobs(), &[part.digest]).await?;
         sqlx::query(
             "INSERT INTO registry_upload_parts (upload, part, digest, bytes) VALUES ($1, $2, $3, $4)
              ON CONFLICT (upload, part) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes",

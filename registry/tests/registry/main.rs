@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod experiments;
+mod garbage;
 mod logged_models;
 mod metrics;
 mod models;
@@ -9,4 +10,5 @@ mod runs;
 mod search;
 mod sources;
 mod tracking;
+mod verify;
 mod world;

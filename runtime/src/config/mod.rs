@@ -38,6 +38,7 @@ pub struct Config {
     pub data: Data,
     pub metadata: Metadata,
     pub objects: Objects,
+    pub gc: Gc,
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
@@ -99,6 +100,13 @@ pub struct Objects {
     pub access_key: Option<Secret>,
     pub secret_key: Option<Secret>,
     pub direct: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gc {
+    /// Zero: never by itself.
+    pub every: Span,
+    pub grace: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -177,6 +185,7 @@ impl Default for Config {
                 secret_key: None,
                 direct: true,
             },
+            gc: Gc { every: Span::DAY, grace: Span::from_micros(7 * Span::DAY.micros()) },
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

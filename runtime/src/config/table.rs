@@ -231,6 +231,20 @@ pub const SETTINGS: &[Setting] = &[
         "Whether clients get signed addresses of the bucket for large files. Set it to false where they cannot reach the bucket."
     ),
     setting!(
+        gc.every,
+        "duration",
+        duration,
+        ToString::to_string,
+        "How often blobs that nothing names any more are removed, while the server runs; 0s means never by itself. `millpond gc` does it at once."
+    ),
+    setting!(
+        gc.grace,
+        "duration",
+        an_hour,
+        ToString::to_string,
+        "How old a blob that nothing names has to be before it is removed by itself; at least an hour. Raise it to be able to go back to an older backup of the metadata."
+    ),
+    setting!(
         onnx.library,
         "path",
         optional_path,
@@ -347,6 +361,11 @@ fn duration(text: &str) -> Result<Span, String> {
 fn some_time(text: &str) -> Result<Span, String> {
     let span = duration(text)?;
     if span > Span::ZERO { Ok(span) } else { Err("expected a duration longer than nothing, as in `10s`".to_owned()) }
+}
+
+fn an_hour(text: &str) -> Result<Span, String> {
+    let span = duration(text)?;
+    if span >= Span::HOUR { Ok(span) } else { Err("expected a duration of an hour or more, as in `7d`".to_owned()) }
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

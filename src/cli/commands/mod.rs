@@ -3,13 +3,16 @@
 mod access;
 mod evaluate;
 mod features;
+mod gc;
 mod models;
 mod pipelines;
 mod serving;
+mod verify;
 
 pub use access::{Audit, Projects, Tokens};
 pub use evaluate::{Evaluate, Review};
 pub use features::{Apply, Features, Ingest, apply};
+pub use gc::Gc;
 pub use models::Models;
 pub use pipelines::{Pipelines, Train, follow};
 pub use serving::{Deploy, Predict};

@@ -1,11 +1,14 @@
 //! `models`.
 
+use std::process::ExitCode;
+
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::{
     Global,
     client::{Client, encode},
+    commands::verify,
     output,
 };
 
@@ -26,6 +29,12 @@ pub enum Models {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Read every file back and hold it against its digest; fails when one is damaged or missing.
+    Verify {
+        /// Only this model or version; all of them when left out.
+        #[arg(value_name = "MODEL[/VERSION]")]
+        which: Option<String>,
+    },
     /// Tracked runs, newest first.
     Runs {
         #[arg(long)]
@@ -34,7 +43,7 @@ pub enum Models {
 }
 
 impl Models {
-    pub fn run(&self, global: &Global) -> anyhow::Result<()> {
+    pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
         let client = Client::new(global)?;
         match self {
             Self::List => output::show(global.json, &client.get("/api/v1/models")?, |all| {
@@ -70,6 +79,7 @@ impl Models {
                 let answer = client.put(&path, &json!({"version": version, "reason": reason}))?;
                 output::show(global.json, &answer, |_| format!("{alias} now points at {model}/{version}\n"));
             }
+            Self::Verify { which } => return verify::verify(global, which.as_deref()),
             Self::Runs { experiment } => {
                 let query = experiment.as_ref().map_or_else(String::new, |e| format!("?experiment={}", encode(e)));
                 output::show(global.json, &client.get(&format!("/api/v1/runs{query}"))?, |all| {
@@ -87,6 +97,6 @@ impl Models {
                 });
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }

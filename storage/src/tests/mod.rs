@@ -4,6 +4,7 @@ mod blobs;
 mod crash;
 mod faults;
 mod frame;
+mod garbage;
 mod journal;
 mod kv;
 mod meta;

@@ -7,6 +7,7 @@
 mod client;
 mod direct;
 mod failure;
+mod list;
 mod read;
 mod staging;
 mod write;
@@ -22,7 +23,7 @@ use futures::TryStreamExt as _;
 
 pub use client::{S3Keys, S3Options};
 
-use super::{BlobStream, BlobWriter, Blobs, Direct};
+use super::{BlobList, BlobStream, BlobWriter, Blobs, Direct};
 use crate::StorageError;
 use failure::{absent, failed};
 
@@ -197,6 +198,10 @@ impl Blobs for S3Blobs {
 
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.place.delete(&self.place.key(digest)).await
+    }
+
+    async fn list(&self) -> BlobList {
+        list::walk(self.place.clone())
     }
 
     fn direct(&self) -> Option<&dyn Direct> {

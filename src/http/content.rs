@@ -1,0 +1,79 @@
+//! What is in the store: files read back against their digests, and what nothing needs cleared away.
+
+use axum::{Json, extract::State};
+use domain::{ModelName, ModelRef, Span};
+use registry::Verified;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::problem::{Body, Path, Problem, Query};
+use crate::{
+    app::App,
+    garbage::{Cleared, Wanted},
+};
+
+/// The end of the path of calls that read through stored bytes.
+const VERIFY: &str = "/verify";
+/// The path of the call that looks at every blob.
+const GARBAGE: &str = "/api/v1/gc";
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(verify_version)).routes(routes!(collect_garbage))
+}
+
+/// Whether a request of this route takes as long as there are bytes to read.
+pub fn takes_long(route: &str) -> bool {
+    route.ends_with(VERIFY) || route == GARBAGE
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct VerifyQuery {
+    /// Only this file of the version, as in `model.onnx`; all of them when left out.
+    file: Option<String>,
+}
+
+/// Read a version's files back
+///
+/// Every byte is held against the digest it was registered under. Damage is part of the answer, and told in the journal.
+#[utoipa::path(post, path = "/api/v1/models/{model}/versions/{version}/verify", operation_id = "verifyVersion", tag = "registry",
+    params(("model" = String, Path, description = "Model"), ("version" = u32, Path, description = "Version number"), VerifyQuery),
+    responses((status = 200, description = "Each file, and whether all are whole", body = Object), (status = "4XX", description = "No such version or file", body = Problem)))]
+async fn verify_version(
+    State(app): State<App>,
+    Path((model, version)): Path<(ModelName, u32)>,
+    Query(query): Query<VerifyQuery>,
+) -> Result<Json<Verified>, Problem> {
+    Ok(Json(app.registry.verify_version(&ModelRef { model, version }, query.file.as_deref(), "rest").await?))
+}
+
+/// What to clear away.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CollectGarbage {
+    /// Only say what would be cleared away.
+    #[serde(default)]
+    dry_run: bool,
+    /// Blobs stored longer ago than this are looked at; at least `1h`.
+    #[serde(default = "week")]
+    #[schema(value_type = String, example = "7d")]
+    older_than: Span,
+    /// Runs, logged models and experiments deleted for longer than this are deleted for good; none when left out.
+    #[schema(value_type = Option<String>, example = "30d")]
+    deleted_for: Option<Span>,
+}
+
+const fn week() -> Span {
+    Span::from_micros(7 * Span::DAY.micros())
+}
+
+/// Clear away what nothing needs
+///
+/// Blobs that no artifact, version, dataset, table, pipeline or unfinished upload names. Safe while others write and read.
+#[utoipa::path(post, path = "/api/v1/gc", operation_id = "collectGarbage", tag = "operations", request_body = CollectGarbage,
+    responses((status = 200, description = "What was cleared away, or would be", body = Cleared), (status = "4XX", description = "Wrong request, or a collection is under way", body = Problem)))]
+async fn collect_garbage(State(app): State<App>, Body(asked): Body<CollectGarbage>) -> Result<Json<Cleared>, Problem> {
+    let CollectGarbage { dry_run, older_than, deleted_for } = asked;
+    Ok(Json(app.garbage.clear(Wanted { dry_run, older_than, deleted_for }, "rest").await?))
+}
