@@ -22,7 +22,7 @@ pub use duration::Span;
 pub use error::{Coded, ErrorCode};
 pub use event::{Event, EventKind, NewEvent};
 pub use frame::{Column, Field, Frame, FrameError, Value, ValueType};
-pub use id::{AlertId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId};
+pub use id::{AlertId, ApprovalId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId, WebhookId};
 pub use model::{ModelFiles, ModelRef, Signature};
 pub use name::{
     BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName,

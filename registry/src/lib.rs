@@ -4,6 +4,7 @@
 //! Metric points are rows of a columnar table, files are blobs named by digest. What a call acknowledges is durable.
 
 mod alias;
+mod approval;
 mod artifact;
 mod check;
 mod contents;
@@ -40,6 +41,9 @@ use runtime::Clock;
 use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
+pub use approval::{
+    Approval, ApprovalFilter, Ask, Gate, GateResult, MetricBound, NewProtection, NotWorse, Protection, Verdict, Vote,
+};
 pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;

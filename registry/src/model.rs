@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use storage::{Tx, sql::Conn};
 
 use crate::{
-    ModelVersion, Page, Registry, RegistryError, Search, Stage, model_tag,
+    ModelVersion, Page, Registry, RegistryError, Search, Stage, approval, model_tag,
     query::Statement,
     row, search,
     version::{self, Which},
@@ -150,12 +150,13 @@ impl Registry {
     /// Gives a model another name; versions, aliases and tags stay with it. The name it has already changes nothing.
     ///
     /// # Errors
-    /// An unknown model, or a name that is taken.
+    /// An unknown model, a name that is taken, or a model with a protected alias.
     pub async fn rename_model(&self, from: &ModelName, to: &ModelName) -> Result<RegisteredModel, RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
         version::newest(tx.conn(), from).await?;
         if from != to {
+            approval::model_free(tx.conn(), from).await?;
             let known: Option<String> = sqlx::query_scalar("SELECT name FROM registry_models WHERE name = $1")
                 .bind(to.as_str())
                 .fetch_optional(tx.conn())
@@ -184,11 +185,12 @@ impl Registry {
     /// Deletes a model with its versions, aliases and tags. Its name is free then, and numbers begin again at 1.
     ///
     /// # Errors
-    /// An unknown model.
+    /// An unknown model, or one with a protected alias.
     pub async fn delete_model(&self, name: &ModelName, actor: &str) -> Result<(), RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
         version::newest(tx.conn(), name).await?;
+        approval::model_free(tx.conn(), name).await?;
         for gone in version::load(tx.conn(), &Which::AllOf(name)).await? {
             version::delete(&mut tx, &gone, now, actor).await?;
         }

@@ -15,6 +15,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "artifacts", sql: ARTIFACTS },
     Migration { name: "logged models", sql: LOGGED_MODELS },
     Migration { name: "models, versions, aliases", sql: MODELS },
+    Migration { name: "approvals", sql: APPROVALS },
 ];
 
 const RUNS: &str = "
@@ -242,6 +243,45 @@ CREATE TABLE registry_aliases (
     FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
+";
+
+const APPROVALS: &str = "
+CREATE TABLE registry_protections (
+    model TEXT NOT NULL REFERENCES registry_models (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    alias TEXT NOT NULL,
+    approvals BIGINT NOT NULL,
+    gates TEXT NOT NULL,
+    allow_unsafe BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (model, alias)
+);
+CREATE TABLE registry_approvals (
+    id TEXT PRIMARY KEY,
+    model TEXT NOT NULL REFERENCES registry_models (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    alias TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    asked_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    asked_at BIGINT NOT NULL,
+    cause BIGINT,
+    needed BIGINT NOT NULL,
+    gates TEXT NOT NULL,
+    decided_at BIGINT
+);
+CREATE INDEX registry_approvals_of_model ON registry_approvals (model, id);
+CREATE UNIQUE INDEX registry_approvals_waiting ON registry_approvals (model, alias, version) WHERE state = 'pending';
+CREATE TABLE registry_votes (
+    approval TEXT NOT NULL REFERENCES registry_approvals (id) ON DELETE CASCADE,
+    person TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    comment TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (approval, person)
+);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

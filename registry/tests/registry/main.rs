@@ -1,5 +1,6 @@
 //! What the registry promises, over real storage in a temporary directory.
 
+mod approvals;
 mod artifacts;
 mod experiments;
 mod logged_models;
