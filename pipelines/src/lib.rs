@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod fit;
 mod gate;
+mod hold;
 mod label;
 mod models;
 mod overview;

@@ -132,6 +132,18 @@ impl Registry {
     pub async fn protection(&self, model: &ModelName, alias: &str) -> Result<Option<Protection>, RegistryError> {
         store::protection(&mut *self.meta().reader().begin().await?, model, alias).await
     }
+
+    /// Looks whether an alias may be pointed at a version without a request.
+    ///
+    /// # Errors
+    /// `Protected`, where the alias is and points elsewhere.
+    pub async fn may_move(&self, model: &ModelName, alias: &str, version: u32) -> Result<(), RegistryError> {
+        let mut tx = self.meta().reader().begin().await?;
+        if alias::current(&mut tx, model, alias).await? == Some(version) {
+            return Ok(());
+        }
+        free(&mut tx, model, alias, Some(version)).await
+    }
 }
 
 fn lawful(rule: &NewProtection) -> Result<(), RegistryError> {
