@@ -11,6 +11,7 @@ mod contents;
 mod dataset;
 mod error;
 mod experiment;
+mod history;
 mod input;
 mod lineage;
 mod logged_model;
@@ -48,6 +49,7 @@ pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPa
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
+pub use history::{HistoryOf, HistoryPage};
 pub use input::{DatasetInput, DatasetSummary, ModelOutput};
 pub use lineage::{Edge, Lineage, Node, NodeKind};
 pub use logged_model::{

@@ -1,5 +1,6 @@
 //! The gRPC door: the same handles as REST, with reflection and health.
 
+mod approvals;
 mod evaluator;
 mod features;
 mod pipelines;
@@ -17,8 +18,10 @@ use crate::{app::App, http::DoorLimits};
 /// Every service on one router, to be merged with REST.
 pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     use proto::{
-        evaluator::evaluator_server::EvaluatorServer, features::feature_store_server::FeatureStoreServer,
-        pipelines::pipelines_server::PipelinesServer, registry::registry_server::RegistryServer,
+        evaluator::evaluator_server::EvaluatorServer,
+        features::feature_store_server::FeatureStoreServer,
+        pipelines::pipelines_server::PipelinesServer,
+        registry::{approvals_server::ApprovalsServer, registry_server::RegistryServer},
         serving::serving_server::ServingServer,
     };
     let reflection = tonic_reflection::server::Builder::configure()
@@ -41,6 +44,7 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
         .add_service(health)
         .add_service(FeatureStoreServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(RegistryServer::new(door.clone()).max_decoding_message_size(limit))
+        .add_service(ApprovalsServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(ServingServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(EvaluatorServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(PipelinesServer::new(door).max_decoding_message_size(limit));

@@ -1,5 +1,6 @@
 //! The REST door: routes, the layers every request passes, and the OpenAPI document.
 
+mod approvals;
 mod definitions;
 mod endpoints;
 mod features;
@@ -50,6 +51,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(definitions::routes())
         .merge(features::routes())
         .merge(registry::routes())
+        .merge(approvals::routes())
         .merge(endpoints::routes())
         .merge(review::routes())
         .merge(pipelines::routes())

@@ -1,5 +1,6 @@
 //! Commands that are clients of the REST API, one file for each part of the platform.
 
+mod approvals;
 mod evaluate;
 mod features;
 mod models;

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
+use super::approvals::Approvals;
 use crate::cli::{
     Global,
     client::{Client, encode},
@@ -31,6 +32,8 @@ pub enum Models {
         #[arg(long)]
         experiment: Option<String>,
     },
+    #[command(flatten)]
+    Approvals(Approvals),
 }
 
 impl Models {
@@ -70,6 +73,7 @@ impl Models {
                 let answer = client.put(&path, &json!({"version": version, "reason": reason}))?;
                 output::show(global.json, &answer, |_| format!("{alias} now points at {model}/{version}\n"));
             }
+            Self::Approvals(what) => what.run(global, &client)?,
             Self::Runs { experiment } => {
                 let query = experiment.as_ref().map_or_else(String::new, |e| format!("?experiment={}", encode(e)));
                 output::show(global.json, &client.get(&format!("/api/v1/runs{query}"))?, |all| {
