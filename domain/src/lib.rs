@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod id;
+pub mod lineage;
 pub mod model;
 pub mod name;
 pub mod ports;

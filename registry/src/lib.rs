@@ -51,7 +51,7 @@ pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
 pub use history::{HistoryOf, HistoryPage};
 pub use input::{DatasetInput, DatasetSummary, ModelOutput};
-pub use lineage::{Edge, Lineage, Node, NodeKind};
+pub use lineage::{Graph, Reach, shown, walk};
 pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, ModelDataset, ModelOrder, ModelSearch, NewLoggedModel,
 };

@@ -16,6 +16,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "logged models", sql: LOGGED_MODELS },
     Migration { name: "models, versions, aliases", sql: MODELS },
     Migration { name: "approvals", sql: APPROVALS },
+    Migration { name: "lineage", sql: LINEAGE },
 ];
 
 const RUNS: &str = "
@@ -282,6 +283,14 @@ CREATE TABLE registry_votes (
     at BIGINT NOT NULL,
     PRIMARY KEY (approval, person)
 );
+";
+
+/// What lineage looks up from the data on.
+const LINEAGE: &str = "
+CREATE INDEX registry_runs_of_dataset ON registry_runs (dataset);
+CREATE INDEX registry_inputs_by_dataset ON registry_inputs (name, digest);
+CREATE INDEX registry_run_models_of_model ON registry_run_models (model);
+CREATE INDEX registry_logged_models_of_run ON registry_logged_models (source_run);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

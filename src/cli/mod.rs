@@ -81,6 +81,11 @@ enum Command {
         #[command(subcommand)]
         what: commands::Models,
     },
+    /// Trace what a dataset, run, version, endpoint or prediction came from, and what came from it.
+    #[command(
+        after_help = "Example:\n  millpond lineage model/flight-delay/3\n  millpond lineage prediction/ID --direction up\n  millpond lineage dataset/DIGEST --impact"
+    )]
+    Lineage(commands::Lineage),
     /// Put versions behind an endpoint.
     #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
     Deploy(commands::Deploy),
@@ -220,6 +225,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Features { what } => what.run(global)?,
         Command::Train(command) => return command.run(global),
         Command::Models { what } => what.run(global)?,
+        Command::Lineage(command) => command.run(global)?,
         Command::Deploy(command) => command.run(global)?,
         Command::Predict(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,

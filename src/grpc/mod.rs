@@ -3,6 +3,7 @@
 mod approvals;
 mod evaluator;
 mod features;
+mod lineage;
 mod pipelines;
 mod registry;
 mod serving;
@@ -20,7 +21,7 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     use proto::{
         evaluator::evaluator_server::EvaluatorServer,
         features::feature_store_server::FeatureStoreServer,
-        pipelines::pipelines_server::PipelinesServer,
+        pipelines::{lineage_server::LineageServer, pipelines_server::PipelinesServer},
         registry::{approvals_server::ApprovalsServer, registry_server::RegistryServer},
         serving::serving_server::ServingServer,
     };
@@ -45,6 +46,7 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
         .add_service(FeatureStoreServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(RegistryServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(ApprovalsServer::new(door.clone()).max_decoding_message_size(limit))
+        .add_service(LineageServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(ServingServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(EvaluatorServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(PipelinesServer::new(door).max_decoding_message_size(limit));

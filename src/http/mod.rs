@@ -6,6 +6,7 @@ mod endpoints;
 mod features;
 mod health;
 mod layers;
+mod lineage;
 mod mlflow;
 mod origin;
 mod pages;
@@ -55,6 +56,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(endpoints::routes())
         .merge(review::routes())
         .merge(pipelines::routes())
+        .merge(lineage::routes())
 }
 
 /// The OpenAPI 3.1 document of every route.

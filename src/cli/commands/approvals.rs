@@ -30,7 +30,7 @@ pub struct Said {
 }
 
 #[derive(Subcommand)]
-pub enum Approvals {
+pub enum Approving {
     /// Protect an alias: it moves only when others approve.
     #[command(
         after_help = "Example:\n  millpond models protect flight-delay champion --approvals 2 --gate '{\"metric\":{\"key\":\"holdout_auc\",\"at_least\":0.7}}' --gate '{\"has_lineage\":true}'"
@@ -116,7 +116,7 @@ pub enum Approvals {
     },
 }
 
-impl Approvals {
+impl Approving {
     pub fn run(&self, global: &Global, client: &Client) -> anyhow::Result<()> {
         let base = |model: &str| format!("/api/v1/models/{}", encode(model));
         match self {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::approvals::Approvals;
+use super::approvals::Approving;
 use crate::cli::{
     Global,
     client::{Client, encode},
@@ -33,7 +33,7 @@ pub enum Models {
         experiment: Option<String>,
     },
     #[command(flatten)]
-    Approvals(Approvals),
+    Approving(Approving),
 }
 
 impl Models {
@@ -73,7 +73,7 @@ impl Models {
                 let answer = client.put(&path, &json!({"version": version, "reason": reason}))?;
                 output::show(global.json, &answer, |_| format!("{alias} now points at {model}/{version}\n"));
             }
-            Self::Approvals(what) => what.run(global, &client)?,
+            Self::Approving(what) => what.run(global, &client)?,
             Self::Runs { experiment } => {
                 let query = experiment.as_ref().map_or_else(String::new, |e| format!("?experiment={}", encode(e)));
                 output::show(global.json, &client.get(&format!("/api/v1/runs{query}"))?, |all| {
