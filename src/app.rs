@@ -10,7 +10,7 @@ use domain::{
 use evaluator::Evaluator;
 use feature_store::FeatureStore;
 use pipelines::{Conductor, Rooms};
-use registry::Registry;
+use registry::{Registry, WebhookSettings};
 use runtime::{
     CancellationToken, Clock, Cpu, House,
     config::Config,
@@ -86,6 +86,14 @@ impl App {
         let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
 
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.map_err(mendable)?;
+        registry.deliver_webhooks(
+            &house,
+            WebhookSettings {
+                allow_private: config.webhooks.allow_private,
+                attempts: config.webhooks.attempts,
+                first_retry: config.webhooks.first_retry,
+            },
+        );
         let features =
             FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())

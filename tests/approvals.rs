@@ -139,6 +139,7 @@ fn a_request_is_approved_over_rest_and_its_history_tells_all() {
         "version.registered",
         "version.registered",
         "version.registered",
+        "model.created",
     ];
     assert_eq!(kinds, told);
     let of_version = server.get(&format!("{MODEL}/history?version=2")).ok();

@@ -25,6 +25,11 @@ fn checks(counts: impl Fn(&str) -> bool) -> usize {
     counted.map(|path| fs::read_to_string(path).expect("UTF-8").lines().filter(|line| *line == "@check").count()).sum()
 }
 
+/// The scripts that `run.py` runs: those that hold against MLflow's own server, too.
+fn of_run(name: &str) -> bool {
+    !matches!(name, "pipeline.py" | "webhooks.py")
+}
+
 /// The Python that has MLflow.
 fn python() -> PathBuf {
     let environment = root().join(".tools/mlflow");
@@ -72,7 +77,7 @@ fn held(said: &str) -> usize {
 #[test]
 fn mlflows_client_finds_here_what_it_finds_at_mlflows_server() {
     let (server, _data) = Server::fresh();
-    assert_eq!(held(&script("run.py", &[], &server.url)), checks(|name| name != "pipeline.py"));
+    assert_eq!(held(&script("run.py", &[], &server.url)), checks(of_run));
     assert_eq!(server.stop(), Some(0), "the server ends in order");
 }
 
@@ -82,7 +87,7 @@ fn mlflows_client_finds_the_same_where_the_metadata_is_in_postgres() {
     let url = runtime.block_on(storage::testing::Postgres::shared().database());
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start_with(data.path(), &["--set", &format!("metadata.url={url}")]);
-    assert_eq!(held(&script("run.py", &[], &server.url)), checks(|name| name != "pipeline.py"));
+    assert_eq!(held(&script("run.py", &[], &server.url)), checks(of_run));
 }
 
 /// What our own API tells of the trained model, for the script to compare the client's answers with.
@@ -123,4 +128,11 @@ fn a_model_of_our_pipeline_is_one_of_mlflows_to_its_client() {
     let file = folder.path().join("world.json");
     fs::write(&file, world(&server).to_string()).expect("it can be written");
     assert_eq!(held(&script("pipeline.py", &[&file], &server.url)), checks(|name| name == "pipeline.py"));
+}
+
+#[test]
+fn webhooks_and_protected_aliases_through_mlflows_client() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(data.path(), &["--set", "webhooks.allow_private=true"]);
+    assert_eq!(held(&script("webhooks.py", &[], &server.url)), checks(|name| name == "webhooks.py"));
 }

@@ -165,6 +165,18 @@ machine! {
     }
 }
 
+machine! {
+    /// An event on its way to a webhook's receiver.
+    DeliveryState on DeliveryEvent as "delivery" {
+        states { Waiting = "waiting", Delivered = "delivered", Failed = "failed" }
+        events { Deliver, GiveUp }
+        moves {
+            (Waiting, Deliver) => Delivered,
+            (Waiting, GiveUp) => Failed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,8 +30,9 @@ mod search;
 mod source;
 mod stage;
 mod version;
+mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use domain::{
@@ -63,6 +64,10 @@ pub use run::{DatasetRef, NewRun, Run, RunChange, RunFilter, TrackedRun, Tracked
 pub use search::Search;
 pub use stage::Stage;
 pub use version::ModelVersion;
+pub use webhook::{
+    Action, Delivery, Entity, NewWebhook, Secret, Subscription, TestResult, Webhook, WebhookChange, WebhookSettings,
+    WebhookStatus,
+};
 
 /// The name that always means the newest version; no alias may be called so.
 pub const LATEST: &str = "latest";
@@ -80,6 +85,8 @@ struct Inner {
     clock: Clock,
     /// The turn to join an upload's parts.
     completing: tokio::sync::Mutex<()>,
+    /// Set when delivery begins.
+    webhooks: OnceLock<webhook::Sender>,
 }
 
 impl Registry {
@@ -94,7 +101,7 @@ impl Registry {
         artifact::clean(tx.conn(), clock.now()).await?;
         tx.commit().await?;
         let completing = tokio::sync::Mutex::default();
-        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing }));
+        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing, webhooks: OnceLock::new() }));
         registry.ensure_default_experiment().await?;
         Ok(registry)
     }

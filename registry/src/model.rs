@@ -75,7 +75,14 @@ impl Registry {
         for (key, value) in &new.tags {
             model_tag::write(tx.conn(), model_tag::Of::Model(&new.name), key, value).await?;
         }
-        note(&mut tx, now, EventKind::ModelCreated, &new.name, json!({"tags": new.tags})).await?;
+        note(
+            &mut tx,
+            now,
+            EventKind::ModelCreated,
+            &new.name,
+            json!({"tags": new.tags, "description": new.description}),
+        )
+        .await?;
         let made = registered(tx.conn(), &new.name).await?;
         tx.commit().await?;
         Ok(made)
@@ -157,11 +164,7 @@ impl Registry {
         version::newest(tx.conn(), from).await?;
         if from != to {
             approval::model_free(tx.conn(), from).await?;
-            let known: Option<String> = sqlx::query_scalar("SELECT name FROM registry_models WHERE name = $1")
-                .bind(to.as_str())
-                .fetch_optional(tx.conn())
-                .await?;
-            if known.is_some() {
+            if exists(tx.conn(), to).await? {
                 return Err(taken(to));
             }
             // What belongs to it follows by the tables' own rules.
@@ -206,7 +209,21 @@ fn taken(name: &ModelName) -> RegistryError {
     RegistryError::Exists { what: "registered model", name: name.to_string(), detail: "" }
 }
 
-async fn note(tx: &mut Tx, at: Timestamp, kind: EventKind, name: &ModelName, body: Value) -> Result<(), RegistryError> {
+/// Whether there is a model of that name.
+pub(crate) async fn exists(conn: &mut Conn, name: &ModelName) -> Result<bool, RegistryError> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM registry_models WHERE name = $1)")
+        .bind(name.as_str())
+        .fetch_one(conn)
+        .await?)
+}
+
+pub(crate) async fn note(
+    tx: &mut Tx,
+    at: Timestamp,
+    kind: EventKind,
+    name: &ModelName,
+    body: Value,
+) -> Result<(), RegistryError> {
     let subject = format!("model/{name}");
     tx.append(NewEvent { at, kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
     Ok(())

@@ -18,7 +18,7 @@ use crate::{
     artifact::{self, StoredFile},
     check,
     contents::{self, Contents},
-    mlmodel, model_tag, row, run,
+    mlmodel, model, model_tag, row, run,
     source::{self, Source},
     version,
 };
@@ -90,6 +90,10 @@ impl Registry {
 
         let mut tx = self.begin().await?;
         run::require(tx.conn(), &new.run).await?;
+        if !model::exists(tx.conn(), &new.model).await? {
+            model::note(&mut tx, now, EventKind::ModelCreated, &new.model, json!({"tags": {}, "description": ""}))
+                .await?;
+        }
         let number: i64 = sqlx::query_scalar(
             "INSERT INTO registry_models AS known (name, last_version, description, user_id, created_at, updated_at)
              VALUES ($1, 1, '', '', $2, $2)
@@ -249,7 +253,8 @@ async fn finish(mut tx: Tx, mut version: ModelVersion, files: Vec<StoredFile>) -
         cause: None,
         body: json!({
             "model": version.model, "version": version.version, "run": version.run, "logged_model": version.logged_model,
-            "source": version.source, "files": version.files, "unsafe": version.unsafe_reason,
+            "source": version.source, "files": version.files, "unsafe": version.unsafe_reason, "tags": version.tags,
+            "description": version.description,
         }),
     })
     .await?;

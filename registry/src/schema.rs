@@ -17,6 +17,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "models, versions, aliases", sql: MODELS },
     Migration { name: "approvals", sql: APPROVALS },
     Migration { name: "lineage", sql: LINEAGE },
+    Migration { name: "webhooks", sql: WEBHOOKS },
 ];
 
 const RUNS: &str = "
@@ -291,6 +292,43 @@ CREATE INDEX registry_runs_of_dataset ON registry_runs (dataset);
 CREATE INDEX registry_inputs_by_dataset ON registry_inputs (name, digest);
 CREATE INDEX registry_run_models_of_model ON registry_run_models (model);
 CREATE INDEX registry_logged_models_of_run ON registry_logged_models (source_run);
+";
+
+const WEBHOOKS: &str = "
+CREATE TABLE registry_webhooks (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    url TEXT NOT NULL,
+    description TEXT NOT NULL,
+    events TEXT NOT NULL,
+    status TEXT NOT NULL,
+    secret TEXT,
+    since BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    claimed_by TEXT NOT NULL,
+    claimed_until BIGINT NOT NULL
+);
+CREATE TABLE registry_outbox (
+    id BIGINT PRIMARY KEY,
+    seq BIGINT NOT NULL
+);
+INSERT INTO registry_outbox (id, seq) VALUES (1, 0);
+CREATE TABLE registry_deliveries (
+    id TEXT PRIMARY KEY,
+    webhook TEXT NOT NULL REFERENCES registry_webhooks (id) ON DELETE CASCADE,
+    seq BIGINT NOT NULL,
+    event TEXT NOT NULL,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    due_at BIGINT NOT NULL,
+    last_status BIGINT,
+    last_error TEXT,
+    finished_at BIGINT,
+    UNIQUE (webhook, seq)
+);
+CREATE INDEX registry_deliveries_waiting ON registry_deliveries (webhook, state, seq);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

@@ -15,6 +15,7 @@ mod pipelines;
 pub mod problem;
 mod registry;
 mod review;
+mod webhooks;
 
 use axum::{Extension, Router, middleware};
 use utoipa::{OpenApi, openapi::RefOr};
@@ -53,6 +54,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(features::routes())
         .merge(registry::routes())
         .merge(approvals::routes())
+        .merge(webhooks::routes())
         .merge(endpoints::routes())
         .merge(review::routes())
         .merge(pipelines::routes())

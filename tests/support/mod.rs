@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::{Agent, http::Request};
 
+pub mod receiver;
 pub mod sensors;
 pub mod shop;
 

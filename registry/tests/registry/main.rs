@@ -6,8 +6,11 @@ mod experiments;
 mod logged_models;
 mod metrics;
 mod models;
+#[path = "../../../tests/support/receiver.rs"]
+mod receiver;
 mod runs;
 mod search;
 mod sources;
 mod tracking;
+mod webhooks;
 mod world;

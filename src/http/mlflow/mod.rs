@@ -10,6 +10,7 @@ mod metrics;
 mod models;
 mod run_json;
 mod runs;
+mod webhooks;
 pub mod wire;
 
 use axum::{Json, Router, extract::Request, routing::get};
@@ -28,6 +29,7 @@ pub fn routes() -> Router<App> {
             .merge(metrics::routes())
             .merge(logged_models::routes())
             .merge(models::routes())
+            .merge(webhooks::routes())
             .merge(artifacts::routes())
             .fallback(not_served)
             .method_not_allowed_fallback(not_served)
