@@ -14,7 +14,7 @@ use domain::{
 use evaluator::Evaluator;
 use feature_store::FeatureStore;
 use pipelines::{Conductor, Rooms};
-use registry::Registry;
+use registry::{Registry, WebhookSettings};
 use runtime::{
     CancellationToken, Clock, Cpu, House,
     config::Config,
@@ -135,6 +135,14 @@ impl App {
         access.attend(&house);
         let registry =
             Registry::open(meta.clone(), blobs.clone(), tables.clone(), clock.clone()).await.map_err(mendable)?;
+        registry.deliver_webhooks(
+            &house,
+            WebhookSettings {
+                allow_private: config.webhooks.allow_private,
+                attempts: config.webhooks.attempts,
+                first_retry: config.webhooks.first_retry,
+            },
+        );
         let features =
             FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())

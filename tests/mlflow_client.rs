@@ -23,6 +23,11 @@ fn checks(counts: impl Fn(&str) -> bool) -> usize {
     counted.map(|path| fs::read_to_string(path).expect("UTF-8").lines().filter(|line| *line == "@check").count()).sum()
 }
 
+/// The scripts that `run.py` runs: those that hold against MLflow's own server, too.
+fn of_run(name: &str) -> bool {
+    !matches!(name, "pipeline.py" | "webhooks.py")
+}
+
 /// How many checks a script says held; fails when one did not.
 #[track_caller]
 fn held(said: &str) -> usize {
@@ -34,7 +39,7 @@ fn held(said: &str) -> usize {
 #[test]
 fn mlflows_client_finds_here_what_it_finds_at_mlflows_server() {
     let (server, _data) = Server::fresh();
-    assert_eq!(held(&script("run.py", &[], &server.url)), checks(|name| name != "pipeline.py"));
+    assert_eq!(held(&script("run.py", &[], &server.url)), checks(of_run));
     assert_eq!(server.stop(), Some(0), "the server ends in order");
 }
 
@@ -42,7 +47,7 @@ fn mlflows_client_finds_here_what_it_finds_at_mlflows_server() {
 fn mlflows_client_finds_the_same_where_metadata_is_in_postgres_and_files_are_in_a_bucket() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = bucket::Shared::new().start(data.path());
-    assert_eq!(held(&script("run.py", &[], &server.url)), checks(|name| name != "pipeline.py"));
+    assert_eq!(held(&script("run.py", &[], &server.url)), checks(of_run));
     assert!(!data.path().join("blobs").exists(), "no file lies in the data directory");
     assert_eq!(server.stop(), Some(0), "the server ends in order");
 }
@@ -85,4 +90,11 @@ fn a_model_of_our_pipeline_is_one_of_mlflows_to_its_client() {
     let file = folder.path().join("world.json");
     fs::write(&file, world(&server).to_string()).expect("it can be written");
     assert_eq!(held(&script("pipeline.py", &[&file], &server.url)), checks(|name| name == "pipeline.py"));
+}
+
+#[test]
+fn webhooks_and_protected_aliases_through_mlflows_client() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(data.path(), &["--set", "webhooks.allow_private=true"]);
+    assert_eq!(held(&script("webhooks.py", &[], &server.url)), checks(|name| name == "webhooks.py"));
 }

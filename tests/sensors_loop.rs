@@ -367,3 +367,105 @@ fn labels_never_come_before_what_they_label() {
         assert!(at(&prediction["label"]["known_at"]) > at(&prediction["event_time"]), "{prediction:?}");
     }
 }
+
+/// Ids of the nodes of a graph, by kind.
+fn nodes(graph: &Value, kind: &str) -> BTreeSet<String> {
+    let of_kind = items(&graph["nodes"]).iter().filter(|node| node["kind"] == kind);
+    of_kind.map(|node| text(&node["id"]).to_owned()).collect()
+}
+
+fn trace(node: &str, direction: &str) -> Value {
+    PLAYED.server.get(&format!("/api/v1/lineage?node={node}&direction={direction}")).ok()
+}
+
+#[test]
+fn lineage_leads_from_each_dataset_to_the_predictions_and_back() {
+    for version in versions() {
+        let number = &version["version"];
+        let id = format!("model/{ENDPOINT}/{number}");
+        let up = trace(&id, "up");
+        let [dataset] = &nodes(&up, "dataset").into_iter().collect::<Vec<_>>()[..] else { panic!("one dataset: {up}") };
+        assert_eq!(nodes(&up, "run"), [format!("run/{}", text(&version["run"]))].into());
+        assert!(nodes(&up, "endpoint").is_empty() && up.get("cut").is_none(), "{up}");
+
+        let down = trace(dataset, "down");
+        assert!(nodes(&down, "version").contains(&id), "{down}");
+        let log = format!("predictions/{ENDPOINT}/{number}");
+        let served = items(&PLAYED.after.quality).iter().filter(|row| row["version"] == *number.to_string());
+        let predictions: u64 = served.map(|row| row["predictions"].as_u64().expect("a count")).sum();
+        // A challenger that the gate refused scored nothing.
+        assert_eq!(nodes(&down, "predictions").contains(&log), predictions > 0, "{number}: {down}");
+        if predictions == 0 {
+            continue;
+        }
+        assert_eq!(nodes(&down, "endpoint"), [format!("endpoint/{ENDPOINT}")].into());
+        let node = items(&down["nodes"]).iter().find(|node| node["id"] == *log).expect("it is there");
+        assert_eq!(node["details"]["predictions"], predictions, "{node}");
+        let back = trace(&log, "up");
+        assert_eq!(nodes(&back, "version"), [id].into(), "the endpoint's other versions are not its origin");
+        assert_eq!(nodes(&back, "dataset"), [dataset.clone()].into());
+    }
+    let both = trace(&format!("endpoint/{ENDPOINT}"), "both");
+    let deployed = nodes(&both, "version").len();
+    assert!(deployed >= 2 && nodes(&both, "predictions").len() == deployed, "{both}");
+}
+
+#[test]
+fn a_prediction_is_traced_to_its_version_run_and_data() {
+    let logged = &items(&PLAYED.after.predictions)[0];
+    let answered = items(&logged["scores"]).iter().find(|score| score["role"] == "live").expect("an answer");
+    let graph = trace(&format!("prediction/{}", text(&logged["id"])), "up");
+    let version = format!("model/{ENDPOINT}/{}", answered["version"]);
+    let edges = items(&graph["edges"]);
+    assert!(edges.iter().any(|edge| edge["from"] == *version && edge["relation"] == "answered"), "{graph}");
+    for kind in ["dataset", "run", "version", "endpoint"] {
+        assert!(!nodes(&graph, kind).is_empty(), "{kind}: {graph}");
+    }
+    let shown = items(&graph["nodes"]).iter().find(|node| node["kind"] == "prediction").expect("the start");
+    assert!(shown["details"].get("inputs").is_none(), "rows stay in the log");
+}
+
+#[test]
+fn the_impact_of_a_dataset_is_what_learned_from_it_and_served() {
+    let champion = &PLAYED.after.endpoint["champion"];
+    let dataset = nodes(&trace(&format!("model/{ENDPOINT}/{champion}"), "up"), "dataset").pop_first().expect("one");
+    let digest = dataset.strip_prefix("dataset/").expect("a dataset");
+    let impact = PLAYED.server.get(&format!("/api/v1/datasets/{digest}/impact")).ok();
+    assert!(items(&impact["versions"]).contains(&json!(format!("{ENDPOINT}/{champion}"))), "{impact}");
+    let [reached] = &items(&impact["endpoints"])[..] else { panic!("one endpoint: {impact}") };
+    assert_eq!((&reached["endpoint"], &reached["now"]), (&json!(ENDPOINT), &json!([champion])));
+    assert!(reached["predictions"].as_u64().is_some_and(|count| count > 0));
+
+    let said = |args: &[&str]| {
+        let output = support::millpond(&[&["--url", &PLAYED.server.url, "lineage"], args].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert!(said(&[&dataset, "--impact"]).contains(ENDPOINT));
+    let down = said(&[&dataset, "--direction", "down"]);
+    assert!(down.contains("served_by") && down.contains("predictions/"), "{down}");
+    assert!(said(&[&dataset, "--depth", "1"]).contains("there is more beyond 1 steps"));
+}
+
+#[test]
+fn what_cannot_be_traced_says_why() {
+    let ask = |query: &str| PLAYED.server.get(&format!("/api/v1/lineage?{query}"));
+    let detail = ask("node=row/1").problem(400, "invalid_argument");
+    assert!(detail.contains("write dataset/DIGEST"), "{detail}");
+    ask("").problem(400, "invalid_argument");
+    ask("node=endpoint/x&direction=sideways").problem(400, "invalid_argument");
+    for unknown in [
+        "endpoint/none",
+        "model/none/1",
+        "model/none/99",
+        "run/00000000000000000000000000000000",
+        "prediction/00000000000000000000000000000000",
+        "logged_model/none",
+        "input/a/b",
+        "predictions/none/1",
+        "dataset/0000000000000000000000000000000000000000000000000000000000000000",
+    ] {
+        ask(&format!("node={unknown}")).problem(404, "not_found");
+    }
+    ask(&format!("node=predictions/{ENDPOINT}/99")).problem(404, "not_found");
+}

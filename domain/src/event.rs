@@ -84,6 +84,32 @@ pub enum EventKind {
     /// Attempts that were refused: the first at once, more of the same kind counted and told of every minute.
     #[serde(rename = "access.refused")]
     AccessRefused,
+    #[serde(rename = "alias.protected")]
+    AliasProtected,
+    #[serde(rename = "alias.unprotected")]
+    AliasUnprotected,
+    #[serde(rename = "approval.asked")]
+    ApprovalAsked,
+    #[serde(rename = "approval.given")]
+    ApprovalGiven,
+    #[serde(rename = "approval.approved")]
+    ApprovalApproved,
+    #[serde(rename = "approval.rejected")]
+    ApprovalRejected,
+    #[serde(rename = "approval.withdrawn")]
+    ApprovalWithdrawn,
+    #[serde(rename = "approval.superseded")]
+    ApprovalSuperseded,
+    #[serde(rename = "rollout.held")]
+    RolloutHeld,
+    #[serde(rename = "webhook.created")]
+    WebhookCreated,
+    #[serde(rename = "webhook.changed")]
+    WebhookChanged,
+    #[serde(rename = "webhook.deleted")]
+    WebhookDeleted,
+    #[serde(rename = "webhook.gave_up")]
+    WebhookGaveUp,
 }
 
 impl EventKind {
@@ -129,6 +155,19 @@ impl EventKind {
             Self::TokenRotated => "token.rotated",
             Self::TokenRevoked => "token.revoked",
             Self::AccessRefused => "access.refused",
+            Self::AliasProtected => "alias.protected",
+            Self::AliasUnprotected => "alias.unprotected",
+            Self::ApprovalAsked => "approval.asked",
+            Self::ApprovalGiven => "approval.given",
+            Self::ApprovalApproved => "approval.approved",
+            Self::ApprovalRejected => "approval.rejected",
+            Self::ApprovalWithdrawn => "approval.withdrawn",
+            Self::ApprovalSuperseded => "approval.superseded",
+            Self::RolloutHeld => "rollout.held",
+            Self::WebhookCreated => "webhook.created",
+            Self::WebhookChanged => "webhook.changed",
+            Self::WebhookDeleted => "webhook.deleted",
+            Self::WebhookGaveUp => "webhook.gave_up",
         }
     }
 }

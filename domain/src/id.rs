@@ -80,4 +80,8 @@ ids! {
     TaskId,
     /// One upload that comes in parts.
     UploadId,
+    /// One request to move a protected alias.
+    ApprovalId,
+    /// One receiver of registry events.
+    WebhookId,
 }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod id;
+pub mod lineage;
 pub mod model;
 pub mod name;
 pub mod ports;
@@ -24,7 +25,7 @@ pub use duration::Span;
 pub use error::{Coded, ErrorCode};
 pub use event::{Event, EventKind, NewEvent};
 pub use frame::{Column, Field, Frame, FrameError, Value, ValueType};
-pub use id::{AlertId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId};
+pub use id::{AlertId, ApprovalId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId, WebhookId};
 pub use model::{ModelFiles, ModelRef, Signature};
 pub use name::{
     BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ProjectName, ServiceName,

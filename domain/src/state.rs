@@ -87,20 +87,23 @@ machine! {
 }
 
 machine! {
-    /// A pipeline run: computing steps, then watching a canary, then one of three ends.
+    /// A pipeline run: computing steps, then watching a canary, then one of its ends. It is held when its version may
+    /// only take over once people approved.
     PipelineRunState on PipelineRunEvent as "pipeline run" {
         states {
             Queued = "queued", Running = "running", Canary = "canary",
-            Promoted = "promoted", Refused = "refused", RolledBack = "rolled_back", Failed = "failed",
+            Promoted = "promoted", Refused = "refused", RolledBack = "rolled_back", Held = "held", Failed = "failed",
         }
-        events { Start, Refuse, Deploy, Promote, RollBack, Break }
+        events { Start, Refuse, Deploy, Promote, RollBack, Hold, Break }
         moves {
             (Queued, Start) => Running,
             (Queued, Break) => Failed,
             (Running, Refuse) => Refused,
             (Running, Deploy) => Canary,
             (Running, Promote) => Promoted,
+            (Running, Hold) => Held,
             (Running, Break) => Failed,
+            (Canary, Hold) => Held,
             (Canary, Promote) => Promoted,
             (Canary, RollBack) => RolledBack,
             (Canary, Break) => Failed,
@@ -144,6 +147,36 @@ machine! {
     }
 }
 
+machine! {
+    /// A request to move a protected alias. It is superseded when the alias moved, lost its protection, or the version
+    /// is gone.
+    ApprovalState on ApprovalEvent as "approval request" {
+        states {
+            Pending = "pending", Approved = "approved", Rejected = "rejected", Withdrawn = "withdrawn",
+            Superseded = "superseded",
+        }
+        events { Approve, Reject, Withdraw, Supersede }
+        moves {
+            (Pending, Approve) => Approved,
+            (Pending, Reject) => Rejected,
+            (Pending, Withdraw) => Withdrawn,
+            (Pending, Supersede) => Superseded,
+        }
+    }
+}
+
+machine! {
+    /// An event on its way to a webhook's receiver.
+    DeliveryState on DeliveryEvent as "delivery" {
+        states { Waiting = "waiting", Delivered = "delivered", Failed = "failed" }
+        events { Deliver, GiveUp }
+        moves {
+            (Waiting, Deliver) => Delivered,
+            (Waiting, GiveUp) => Failed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +194,15 @@ mod tests {
     fn a_refused_challenger_is_never_promoted() {
         assert!(PipelineRunState::Refused.next(PipelineRunEvent::Promote).is_err());
         assert_eq!(PipelineRunState::parse("rolled_back"), Some(PipelineRunState::RolledBack));
+    }
+
+    #[test]
+    fn an_approval_request_is_decided_once() {
+        use ApprovalEvent as E;
+        for end in &ApprovalState::ALL[1..] {
+            assert!(end.is_final(), "{}", end.as_str());
+            assert!([E::Approve, E::Reject, E::Withdraw, E::Supersede].iter().all(|event| end.next(*event).is_err()));
+        }
+        assert_eq!(ApprovalState::Pending.next(E::Approve), Ok(ApprovalState::Approved));
     }
 }

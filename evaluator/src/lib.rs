@@ -12,6 +12,7 @@ mod alerts;
 mod canary;
 mod drift;
 mod error;
+mod extent;
 mod inputs;
 mod labels;
 mod log;
@@ -43,6 +44,7 @@ pub use alerts::{Alert, AlertFilter};
 pub use canary::{Arm, CanaryResults, Comparison, compare};
 pub use drift::ColumnDrift;
 pub use error::EvaluatorError;
+pub use extent::{Extent, Scored};
 pub use labels::{LabelProblem, LabelReport};
 pub use predictions::{KnownLabel, LoggedPrediction, PredictionFilter, VersionScore};
 pub use quality::{Bucket, Quality, QualityQuery, QualityRow};
@@ -190,6 +192,12 @@ impl Evaluator {
             }
         }
         None
+    }
+
+    /// How much each version scored, by version.
+    pub async fn scored(&self, endpoint: &EndpointName) -> Result<Vec<Scored>, EvaluatorError> {
+        let state = self.shared.known(endpoint)?.state.clone().read_owned().await;
+        compute(move || extent::of(&state)).await
     }
 
     /// Exact quality over event time; see [`QualityRow`] for the order of rows.

@@ -73,6 +73,16 @@ async fn quality_is_what_a_naive_count_says() {
         assert!((row.mean_score.unwrap() - scores.iter().sum::<f64>() / n as f64).abs() < 1e-9);
     }
     assert_eq!(found[0].version, "served");
+    let everything = QualityQuery { bucket: Bucket::Month, ..QualityQuery::default() };
+    let months = world.evaluator.quality(&endpoint(), everything).await.unwrap();
+    for scored in world.evaluator.scored(&endpoint()).await.unwrap() {
+        let of_version = months.iter().filter(|row| row.version == scored.version.to_string());
+        let counted: Vec<_> = of_version.map(|row| (row.predictions, row.answered, row.labelled)).collect();
+        let told: Vec<_> = scored.months.iter().map(|m| (m.predictions, m.answered, m.labelled)).collect();
+        assert_eq!(told, counted, "version {}", scored.version);
+        assert_eq!(scored.all.predictions, counted.iter().map(|month| month.0).sum::<u64>());
+        assert!(scored.all.from == scored.months[0].from && scored.all.to == scored.months.last().unwrap().to);
+    }
     let wrong = QualityQuery { slice: Some("colour".to_owned()), ..QualityQuery::default() };
     let error = world.evaluator.quality(&endpoint(), wrong).await.unwrap_err();
     assert_eq!((error.code(), error.hint().as_str()), (ErrorCode::InvalidArgument, "slices are: site"));

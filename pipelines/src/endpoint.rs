@@ -6,7 +6,7 @@ use domain::{
     Coded as _, EndpointName, EventKind, ModelRef, NewEvent, Timestamp, definition::Endpoint, ports::Models as _,
 };
 use evaluator::Watch;
-use registry::AliasMove;
+use registry::{AliasMove, RegistryError};
 use serde::{Deserialize, Serialize};
 use serving::{EndpointState, PredictRequest, PredictResponse, ServingError, Target};
 use sqlx::Row as _;
@@ -84,11 +84,11 @@ pub(crate) struct Order<'a> {
 
 impl Conductor {
     /// Splits an endpoint's traffic. Versions are loaded and tried before anything is written; when writing fails the
-    /// endpoint goes back to what it was. A single version at 100 % becomes the model's `champion`. Deploying what
-    /// is deployed already changes nothing.
+    /// endpoint goes back to what it was. A single version at 100 % becomes the model's `champion`; where that alias is
+    /// protected, it has to be approved first. Deploying what is deployed already changes nothing.
     ///
     /// # Errors
-    /// An endpoint or version that does not exist, percents that do not add up to 100, or a version that does not
+    /// A version that would have to be approved, an endpoint or version that does not exist, percents that do not add up to 100, or a version that does not
     /// load or fit the endpoint's feature service.
     pub async fn deploy(
         &self,
@@ -188,6 +188,10 @@ impl Conductor {
             shadow: deployment.shadow,
         };
         let same = before.as_ref().is_some_and(|b| b.targets == after.targets && b.shadow == after.shadow);
+        let newly = sole(&after.targets).filter(|version| before.as_ref().map(|b| b.champion) != Some(*version));
+        if let Some(version) = newly {
+            self.rooms().registry.may_move(&definition.model, CHAMPION, version).await.asking("deploy")?;
+        }
         if !same {
             for version in after.versions() {
                 let version = ModelRef { model: definition.model.clone(), version };
@@ -247,14 +251,15 @@ impl Conductor {
         commit(tx).await
     }
 
-    /// Moves the alias to a version that has all the traffic, where it does not stand there already.
+    /// Moves the alias to a version that has all the traffic, where it does not stand there already. A protected alias
+    /// stays where it is: whoever newly takes over was held to it before.
     async fn name_champion(
         &self,
         definition: &Endpoint,
         deployed: &Deployed,
         order: &Order<'_>,
     ) -> Result<(), ConductorError> {
-        let [Target { version, percent: 100 }] = deployed.targets[..] else { return Ok(()) };
+        let Some(version) = sole(&deployed.targets) else { return Ok(()) };
         let registry = &self.rooms().registry;
         if registry.resolve(&definition.model, CHAMPION).await.is_ok_and(|at| at.version == version) {
             return Ok(());
@@ -267,7 +272,10 @@ impl Conductor {
             reason: order.reason.to_owned(),
             cause: order.cause,
         };
-        registry.move_alias(wanted).await.map(drop).asking("name the champion")
+        match registry.move_alias(wanted).await {
+            Err(RegistryError::Protected { .. }) => Ok(()),
+            moved => moved.map(drop).asking("name the champion"),
+        }
     }
 
     /// Tells the evaluator which version is in charge and what its training data looked like.
@@ -364,6 +372,14 @@ fn check_split(definition: &Endpoint, deployment: &Deployment) -> Result<(), Con
         }
     }
     Ok(())
+}
+
+/// The version that has all the traffic.
+fn sole(targets: &[Target]) -> Option<u32> {
+    match targets {
+        [Target { version, percent: 100 }] => Some(*version),
+        _ => None,
+    }
 }
 
 /// The version in charge: the one before if it still answers, else the one with the largest share.

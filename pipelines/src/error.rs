@@ -1,8 +1,8 @@
 //! What can go wrong while conducting.
 
 use domain::{
-    Coded, EndpointName, ErrorCode, ModelRef, PipelineName, PipelineRunId, SourceName, ports::PortError,
-    state::IllegalMove,
+    Coded, EndpointName, ErrorCode, ModelRef, PipelineName, PipelineRunId, SourceName, lineage::NodeRef,
+    ports::PortError, state::IllegalMove,
 };
 use serving::ServingError;
 use storage::StorageError;
@@ -22,6 +22,8 @@ pub enum ConductorError {
     NoSuchRun(PipelineRunId),
     #[error("endpoint `{name}` does not exist")]
     NoSuchEndpoint { name: EndpointName, nearest: Option<String> },
+    #[error("nothing is known of `{0}`")]
+    NoSuchNode(NodeRef),
     #[error("endpoint `{0}` has no version deployed yet")]
     NothingDeployed(EndpointName),
     /// A split that cannot be deployed.
@@ -64,7 +66,9 @@ impl Coded for ConductorError {
             Self::Definition(_) | Self::Invalid(_) | Self::BadDeployment { .. } | Self::BadLabels { .. } => {
                 ErrorCode::InvalidArgument
             }
-            Self::NoSuchPipeline { .. } | Self::NoSuchRun(_) | Self::NoSuchEndpoint { .. } => ErrorCode::NotFound,
+            Self::NoSuchPipeline { .. } | Self::NoSuchRun(_) | Self::NoSuchEndpoint { .. } | Self::NoSuchNode(_) => {
+                ErrorCode::NotFound
+            }
             Self::NothingDeployed(_) => ErrorCode::Unavailable,
             Self::Move(_) | Self::Elsewhere { .. } | Self::StillServed { .. } => ErrorCode::Conflict,
             Self::Serving(source) => source.code(),
@@ -96,7 +100,9 @@ impl Coded for ConductorError {
             Self::Serving(source) => source.hint(),
             Self::Room { source, .. } => source.hint(),
             Self::Storage { source, .. } => source.hint(),
-            Self::NoSuchRun(_) | Self::Move(_) | Self::Step(_) | Self::Corrupt { .. } => String::new(),
+            Self::NoSuchRun(_) | Self::NoSuchNode(_) | Self::Move(_) | Self::Step(_) | Self::Corrupt { .. } => {
+                String::new()
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     conductor::{ACTOR, Conductor, append, commit},
     endpoint::{Deployment, Order},
     error::{Asking as _, ConductorError},
+    hold::waits,
     run::{Decision, PipelineRun, Rollout, Trial},
     store,
 };
@@ -71,6 +72,11 @@ impl Conductor {
             return self.finish(run, PipelineRunEvent::Refuse, Vec::new()).await;
         }
         let Some(champion) = decision.champion else {
+            if let Some(asked) = self.ask_if_protected(&run, challenger, &decision.reason).await? {
+                let reason = format!("{}; {}", decision.reason, waits(&asked));
+                run.decision = Some(Decision { reason, ..decision });
+                return self.hold(run, &asked).await;
+            }
             let split = vec![Target { version: challenger, percent: 100 }];
             self.split(&run, split, &decision.reason).await?;
             let told = self.promoted(&run, challenger, &decision.reason);
@@ -185,6 +191,13 @@ impl Conductor {
                 return Ok(false);
             }
             Verdict::Promote(ref reason) => {
+                if let Some(asked) = self.ask_if_protected(&run, challenger, reason).await? {
+                    let verdict = format!("{reason}; {}", waits(&asked));
+                    self.split(&run, vec![Target { version: champion, percent: 100 }], &verdict).await?;
+                    run.rollout = Some(Rollout { verdict: Some(verdict), ..rollout });
+                    self.hold(run, &asked).await?;
+                    return Ok(true);
+                }
                 self.split(&run, vec![Target { version: challenger, percent: 100 }], reason).await?;
             }
             Verdict::RollBack(ref reason) => {

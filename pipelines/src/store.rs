@@ -270,6 +270,18 @@ pub(crate) async fn in_states(pool: &Pool, states: [PipelineRunState; 2]) -> Res
     rows.iter().map(run_row).collect()
 }
 
+/// Runs in a state whose new version has this number, newest first, without their steps.
+pub(crate) async fn with_challenger(pool: &Pool, state: PipelineRunState, challenger: u32) -> Result<Vec<PipelineRun>> {
+    let rows =
+        sqlx::query("SELECT * FROM pipeline_runs WHERE state = $1 AND challenger = $2 ORDER BY created DESC, id DESC")
+            .bind(state.as_str())
+            .bind(i64::from(challenger))
+            .fetch_all(pool)
+            .await
+            .during("list pipeline runs")?;
+    rows.iter().map(run_row).collect()
+}
+
 /// A pipeline's runs, newest first, without their steps, as the writer sees them.
 pub(crate) async fn history(conn: &mut Conn, pipeline: &PipelineName) -> Result<Vec<PipelineRun>> {
     let rows = sqlx::query("SELECT * FROM pipeline_runs WHERE pipeline = $1 ORDER BY created DESC, id DESC LIMIT 20")

@@ -155,8 +155,12 @@ impl Conductor {
         loop {
             let events = self.rooms().meta.journal().read(cursor, BATCH).await.during("read the journal")?;
             let Some(last) = events.last().map(|event| event.seq) else { break };
-            for event in events.iter().filter(|event| event.kind == EventKind::AlertRaised) {
-                acted |= self.on_alert(event).await?;
+            for event in &events {
+                acted |= match event.kind {
+                    EventKind::AlertRaised => self.on_alert(event).await?,
+                    EventKind::AliasMoved => self.on_alias_moved(event).await?,
+                    _ => false,
+                };
             }
             let mut tx = self.begin().await?;
             move_cursor(&mut tx, last).await?;

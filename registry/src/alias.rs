@@ -3,9 +3,9 @@
 use domain::{Event, EventKind, ModelName, ModelRef, NewEvent, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use storage::sql::Conn;
+use storage::{Tx, sql::Conn};
 
-use crate::{LATEST, ModelVersion, Registry, RegistryError, check, row, version};
+use crate::{LATEST, ModelVersion, Registry, RegistryError, approval, check, row, version};
 
 /// Where an alias points, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Registry {
     /// it points already changes nothing. Durable when it returns.
     ///
     /// # Errors
-    /// A bad alias, or a version that does not exist.
+    /// A bad alias, a version that does not exist, or an alias that is protected and would move.
     pub async fn move_alias(&self, wanted: AliasMove) -> Result<Alias, RegistryError> {
         check::alias(&wanted.alias)?;
         check::text("actor", &wanted.actor, 1)?;
@@ -62,32 +62,10 @@ impl Registry {
         if let Some(known) = before.filter(|known| known.version == wanted.version) {
             return Ok(known);
         }
-        let AliasMove { model, alias, version, actor, reason, cause } = wanted;
-        sqlx::query(
-            "INSERT INTO registry_aliases (model, alias, version, moved_at, actor, reason)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version, moved_at = excluded.moved_at,
-                 actor = excluded.actor, reason = excluded.reason",
-        )
-        .bind(model.as_str())
-        .bind(&alias)
-        .bind(i64::from(version))
-        .bind(now.micros())
-        .bind(&actor)
-        .bind(&reason)
-        .execute(tx.conn())
-        .await?;
-        tx.append(NewEvent {
-            at: now,
-            kind: EventKind::AliasMoved,
-            subject: subject(&model, &alias),
-            actor: actor.clone(),
-            cause,
-            body: json!({"model": model, "alias": alias, "from": from, "to": version, "reason": reason}),
-        })
-        .await?;
+        approval::free(tx.conn(), &wanted.model, &wanted.alias, Some(wanted.version)).await?;
+        let moved = point(&mut tx, wanted, from, now).await?;
         tx.commit().await?;
-        Ok(Alias { alias, version, moved_at: now, actor, reason })
+        Ok(moved)
     }
 
     /// The aliases of a model, by name.
@@ -100,7 +78,7 @@ impl Registry {
         load(&mut tx, model).await
     }
 
-    /// The moves of an alias, newest first, as the journal tells them.
+    /// What happened to an alias, newest first, as the journal tells it: moves, protection, requests.
     pub async fn alias_history(
         &self,
         model: &ModelName,
@@ -124,11 +102,15 @@ impl Registry {
     /// Removes an alias; an absent one is no error.
     ///
     /// # Errors
-    /// An unknown model.
+    /// An unknown model, or an alias that is protected.
     pub async fn remove_alias(&self, model: &ModelName, alias: &str, actor: &str) -> Result<(), RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
         version::newest(tx.conn(), model).await?;
+        if current(tx.conn(), model, alias).await?.is_none() {
+            return Ok(());
+        }
+        approval::free(tx.conn(), model, alias, None).await?;
         let from: Option<i64> =
             sqlx::query_scalar("DELETE FROM registry_aliases WHERE model = $1 AND alias = $2 RETURNING version")
                 .bind(model.as_str())
@@ -188,8 +170,53 @@ async fn pointed_at(conn: &mut Conn, model: &ModelName, alias: &str) -> Result<M
     }
 }
 
-fn subject(model: &ModelName, alias: &str) -> String {
+/// What the journal calls an alias.
+pub(crate) fn subject(model: &ModelName, alias: &str) -> String {
     format!("model/{model}/alias/{alias}")
+}
+
+/// The number of the version an alias points at.
+pub(crate) async fn current(conn: &mut Conn, model: &ModelName, alias: &str) -> Result<Option<u32>, RegistryError> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT version FROM registry_aliases WHERE model = $1 AND alias = $2")
+        .bind(model.as_str())
+        .bind(alias)
+        .fetch_optional(conn)
+        .await?;
+    found.map(|number| row::uncount(number, "alias")).transpose()
+}
+
+/// Points an alias at a version that exists and tells of it; the caller has seen to it that it may move.
+pub(crate) async fn point(
+    tx: &mut Tx,
+    wanted: AliasMove,
+    from: Option<u32>,
+    now: Timestamp,
+) -> Result<Alias, RegistryError> {
+    let AliasMove { model, alias, version, actor, reason, cause } = wanted;
+    sqlx::query(
+        "INSERT INTO registry_aliases (model, alias, version, moved_at, actor, reason)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version, moved_at = excluded.moved_at,
+             actor = excluded.actor, reason = excluded.reason",
+    )
+    .bind(model.as_str())
+    .bind(&alias)
+    .bind(i64::from(version))
+    .bind(now.micros())
+    .bind(&actor)
+    .bind(&reason)
+    .execute(tx.conn())
+    .await?;
+    tx.append(NewEvent {
+        at: now,
+        kind: EventKind::AliasMoved,
+        subject: subject(&model, &alias),
+        actor: actor.clone(),
+        cause,
+        body: json!({"model": model, "alias": alias, "from": from, "to": version, "reason": reason}),
+    })
+    .await?;
+    Ok(Alias { alias, version, moved_at: now, actor, reason })
 }
 
 async fn load(conn: &mut Conn, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {

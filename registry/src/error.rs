@@ -32,6 +32,19 @@ pub enum RegistryError {
     ParamChanged { run: RunId, key: String, found: String },
     #[error(transparent)]
     IllegalMove(#[from] IllegalMove),
+    /// Something would move or remove a protected alias, or what it points at.
+    #[error("alias `{alias}` of model `{model}` is protected: {}", needs(*.approvals))]
+    Protected { model: ModelName, alias: String, approvals: u32, version: Option<u32> },
+    #[error("alias `{alias}` of model `{model}` is not protected")]
+    NotProtected { model: ModelName, alias: String },
+    #[error("alias `{alias}` points at `{version}` already")]
+    Already { alias: String, version: ModelRef },
+    /// What this person may not do.
+    #[error("{problem}")]
+    Denied { problem: String, hint: &'static str },
+    /// A version that may not get a protected alias as it stands.
+    #[error("`{version}` does not pass the gates of alias `{alias}`: {}", .failed.join("; "))]
+    GatesClosed { version: ModelRef, alias: String, failed: Vec<String> },
     #[error("{what} {problem}")]
     Invalid { what: String, problem: String, hint: &'static str },
     /// A stored record that cannot be read back.
@@ -39,6 +52,13 @@ pub enum RegistryError {
     Damaged { what: &'static str, detail: String },
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+fn needs(approvals: u32) -> String {
+    match approvals {
+        1 => "it moves only when somebody approves a request".to_owned(),
+        many => format!("it moves only when {many} people approve a request"),
+    }
 }
 
 impl From<sqlx::Error> for RegistryError {
@@ -70,7 +90,12 @@ impl Coded for RegistryError {
             Self::Exists { .. } => ErrorCode::AlreadyExists,
             Self::Deleted { .. } => ErrorCode::Conflict,
             Self::MissingBlob { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
-            Self::ParamChanged { .. } | Self::IllegalMove(_) => ErrorCode::Conflict,
+            Self::ParamChanged { .. }
+            | Self::IllegalMove(_)
+            | Self::NotProtected { .. }
+            | Self::Already { .. }
+            | Self::GatesClosed { .. } => ErrorCode::Conflict,
+            Self::Protected { .. } | Self::Denied { .. } => ErrorCode::PermissionDenied,
             Self::Damaged { .. } => ErrorCode::DataLoss,
             Self::Storage(source) => source.code(),
         }
@@ -95,6 +120,20 @@ impl Coded for RegistryError {
             Self::Deleted { .. } => "restore it first".into(),
             Self::MissingBlob { .. } => "store the bytes before recording what refers to them".into(),
             Self::ParamChanged { .. } => "start another run, or keep the changing value as a metric or tag".into(),
+            Self::Protected { model, alias, version, .. } => {
+                let version = version.map_or_else(|| "VERSION".to_owned(), |version| version.to_string());
+                format!(
+                    "ask with `millpond models ask {model} {alias} {version} --reason ...` or POST \
+                     /api/v1/models/{model}/approvals"
+                )
+            }
+            Self::NotProtected { .. } => "set the alias; nobody has to approve that".into(),
+            Self::Already { .. } => "nothing needs to be asked".into(),
+            Self::Denied { hint, .. } => (*hint).into(),
+            Self::GatesClosed { .. } => "mend the version, or have the protection changed".into(),
+            Self::IllegalMove(IllegalMove { machine: "approval request", .. }) => {
+                "a request is decided once; ask again".into()
+            }
             Self::IllegalMove(_) => "a run that has ended stays as it ended; start another".into(),
             Self::Invalid { hint, .. } => (*hint).into(),
             Self::Damaged { .. } => "restore it from a backup".into(),

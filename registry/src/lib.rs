@@ -4,12 +4,14 @@
 //! Metric points are rows of a columnar table, files are blobs named by digest. What a call acknowledges is durable.
 
 mod alias;
+mod approval;
 mod artifact;
 mod check;
 mod contents;
 mod dataset;
 mod error;
 mod experiment;
+mod history;
 mod input;
 mod lineage;
 mod logged_model;
@@ -31,10 +33,11 @@ mod source;
 mod stage;
 mod verify;
 mod version;
+mod webhook;
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use async_trait::async_trait;
@@ -46,12 +49,16 @@ use runtime::Clock;
 use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
+pub use approval::{
+    Approval, ApprovalFilter, Ask, Gate, GateResult, MetricBound, NewProtection, NotWorse, Protection, Verdict, Vote,
+};
 pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
+pub use history::{HistoryOf, HistoryPage};
 pub use input::{DatasetInput, DatasetSummary, ModelOutput};
-pub use lineage::{Edge, Lineage, Node, NodeKind};
+pub use lineage::{Graph, Reach, shown, walk};
 pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, ModelDataset, ModelOrder, ModelSearch, NewLoggedModel,
 };
@@ -65,6 +72,10 @@ pub use search::Search;
 pub use stage::Stage;
 pub use verify::{FileState, Verified, VerifiedFile};
 pub use version::ModelVersion;
+pub use webhook::{
+    Action, Delivery, Entity, NewWebhook, Secret, Subscription, TestResult, Webhook, WebhookChange, WebhookSettings,
+    WebhookStatus,
+};
 
 /// The name that always means the newest version; no alias may be called so.
 pub const LATEST: &str = "latest";
@@ -84,6 +95,8 @@ struct Inner {
     clock: Clock,
     /// The turn to join an upload's parts; uploads take one of these turns by their id.
     completing: [tokio::sync::Mutex<()>; TURNS],
+    /// Set when delivery begins.
+    webhooks: OnceLock<webhook::Sender>,
 }
 
 impl Registry {
@@ -98,7 +111,7 @@ impl Registry {
         artifact::clean(tx.conn(), clock.now()).await?;
         tx.commit().await?;
         let completing = Default::default();
-        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing }));
+        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing, webhooks: OnceLock::new() }));
         registry.ensure_default_experiment().await?;
         Ok(registry)
     }

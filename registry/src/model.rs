@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use storage::{Tx, sql::Conn};
 
 use crate::{
-    ModelVersion, Page, Registry, RegistryError, Search, Stage, model_tag,
+    ModelVersion, Page, Registry, RegistryError, Search, Stage, approval, model_tag,
     query::Statement,
     row, search,
     version::{self, Which},
@@ -75,7 +75,14 @@ impl Registry {
         for (key, value) in &new.tags {
             model_tag::write(tx.conn(), model_tag::Of::Model(&new.name), key, value).await?;
         }
-        note(&mut tx, now, EventKind::ModelCreated, &new.name, json!({"tags": new.tags})).await?;
+        note(
+            &mut tx,
+            now,
+            EventKind::ModelCreated,
+            &new.name,
+            json!({"tags": new.tags, "description": new.description}),
+        )
+        .await?;
         let made = registered(tx.conn(), &new.name).await?;
         tx.commit().await?;
         Ok(made)
@@ -150,17 +157,14 @@ impl Registry {
     /// Gives a model another name; versions, aliases and tags stay with it. The name it has already changes nothing.
     ///
     /// # Errors
-    /// An unknown model, or a name that is taken.
+    /// An unknown model, a name that is taken, or a model with a protected alias.
     pub async fn rename_model(&self, from: &ModelName, to: &ModelName) -> Result<RegisteredModel, RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
         version::newest(tx.conn(), from).await?;
         if from != to {
-            let known: Option<String> = sqlx::query_scalar("SELECT name FROM registry_models WHERE name = $1")
-                .bind(to.as_str())
-                .fetch_optional(tx.conn())
-                .await?;
-            if known.is_some() {
+            approval::model_free(tx.conn(), from).await?;
+            if exists(tx.conn(), to).await? {
                 return Err(taken(to));
             }
             // What belongs to it follows by the tables' own rules.
@@ -184,11 +188,12 @@ impl Registry {
     /// Deletes a model with its versions, aliases and tags. Its name is free then, and numbers begin again at 1.
     ///
     /// # Errors
-    /// An unknown model.
+    /// An unknown model, or one with a protected alias.
     pub async fn delete_model(&self, name: &ModelName, actor: &str) -> Result<(), RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
         version::newest(tx.conn(), name).await?;
+        approval::model_free(tx.conn(), name).await?;
         for gone in version::load(tx.conn(), &Which::AllOf(name)).await? {
             version::delete(&mut tx, &gone, now, actor).await?;
         }
@@ -204,7 +209,21 @@ fn taken(name: &ModelName) -> RegistryError {
     RegistryError::Exists { what: "registered model", name: name.to_string(), detail: "" }
 }
 
-async fn note(tx: &mut Tx, at: Timestamp, kind: EventKind, name: &ModelName, body: Value) -> Result<(), RegistryError> {
+/// Whether there is a model of that name.
+pub(crate) async fn exists(conn: &mut Conn, name: &ModelName) -> Result<bool, RegistryError> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM registry_models WHERE name = $1)")
+        .bind(name.as_str())
+        .fetch_one(conn)
+        .await?)
+}
+
+pub(crate) async fn note(
+    tx: &mut Tx,
+    at: Timestamp,
+    kind: EventKind,
+    name: &ModelName,
+    body: Value,
+) -> Result<(), RegistryError> {
     let subject = format!("model/{name}");
     tx.append(NewEvent { at, kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
     Ok(())

@@ -18,7 +18,7 @@ use crate::{
     artifact::{self, StoredFile},
     check,
     contents::{self, Contents},
-    mlmodel, model_tag, row, run,
+    mlmodel, model, model_tag, row, run,
     source::{self, Source},
     version,
 };
@@ -92,6 +92,10 @@ impl Registry {
         run::require(tx.conn(), &new.run).await?;
         let digests: Vec<Digest> = stored.iter().map(|file| file.digest).collect();
         require_stored(self.blobs(), &digests).await?;
+        if !model::exists(tx.conn(), &new.model).await? {
+            model::note(&mut tx, now, EventKind::ModelCreated, &new.model, json!({"tags": {}, "description": ""}))
+                .await?;
+        }
         let number: i64 = sqlx::query_scalar(
             "INSERT INTO registry_models AS known (name, last_version, description, user_id, created_at, updated_at)
              VALUES ($1, 1, '', '', $2, $2)
@@ -251,7 +255,8 @@ async fn finish(mut tx: Tx, mut version: ModelVersion, files: Vec<StoredFile>) -
         cause: None,
         body: json!({
             "model": version.model, "version": version.version, "run": version.run, "logged_model": version.logged_model,
-            "source": version.source, "files": version.files, "unsafe": version.unsafe_reason,
+            "source": version.source, "files": version.files, "unsafe": version.unsafe_reason, "tags": version.tags,
+            "description": version.description,
         }),
     })
     .await?;

@@ -17,6 +17,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "models, versions, aliases", sql: MODELS },
     Migration { name: "uploads past the server", sql: DIRECT_UPLOADS },
     Migration { name: "files by digest", sql: FILES_BY_DIGEST },
+    Migration { name: "approvals", sql: APPROVALS },
+    Migration { name: "lineage", sql: LINEAGE },
+    Migration { name: "webhooks", sql: WEBHOOKS },
 ];
 
 const RUNS: &str = "
@@ -254,6 +257,90 @@ ALTER TABLE registry_uploads ADD COLUMN ticket TEXT;
 const FILES_BY_DIGEST: &str = "
 CREATE INDEX registry_version_files_by_digest ON registry_version_files (digest);
 CREATE INDEX registry_upload_parts_by_digest ON registry_upload_parts (digest);
+";
+
+const APPROVALS: &str = "
+CREATE TABLE registry_protections (
+    model TEXT NOT NULL REFERENCES registry_models (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    alias TEXT NOT NULL,
+    approvals BIGINT NOT NULL,
+    gates TEXT NOT NULL,
+    allow_unsafe BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (model, alias)
+);
+CREATE TABLE registry_approvals (
+    id TEXT PRIMARY KEY,
+    model TEXT NOT NULL REFERENCES registry_models (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    alias TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    asked_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    asked_at BIGINT NOT NULL,
+    cause BIGINT,
+    needed BIGINT NOT NULL,
+    gates TEXT NOT NULL,
+    decided_at BIGINT
+);
+CREATE INDEX registry_approvals_of_model ON registry_approvals (model, id);
+CREATE UNIQUE INDEX registry_approvals_waiting ON registry_approvals (model, alias, version) WHERE state = 'pending';
+CREATE TABLE registry_votes (
+    approval TEXT NOT NULL REFERENCES registry_approvals (id) ON DELETE CASCADE,
+    person TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    comment TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (approval, person)
+);
+";
+
+/// What lineage looks up from the data on.
+const LINEAGE: &str = "
+CREATE INDEX registry_runs_of_dataset ON registry_runs (dataset);
+CREATE INDEX registry_inputs_by_dataset ON registry_inputs (name, digest);
+CREATE INDEX registry_run_models_of_model ON registry_run_models (model);
+CREATE INDEX registry_logged_models_of_run ON registry_logged_models (source_run);
+";
+
+const WEBHOOKS: &str = "
+CREATE TABLE registry_webhooks (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    url TEXT NOT NULL,
+    description TEXT NOT NULL,
+    events TEXT NOT NULL,
+    status TEXT NOT NULL,
+    secret TEXT,
+    since BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    claimed_by TEXT NOT NULL,
+    claimed_until BIGINT NOT NULL
+);
+CREATE TABLE registry_outbox (
+    id BIGINT PRIMARY KEY,
+    seq BIGINT NOT NULL
+);
+INSERT INTO registry_outbox (id, seq) VALUES (1, 0);
+CREATE TABLE registry_deliveries (
+    id TEXT PRIMARY KEY,
+    webhook TEXT NOT NULL REFERENCES registry_webhooks (id) ON DELETE CASCADE,
+    seq BIGINT NOT NULL,
+    event TEXT NOT NULL,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    due_at BIGINT NOT NULL,
+    last_status BIGINT,
+    last_error TEXT,
+    finished_at BIGINT,
+    UNIQUE (webhook, seq)
+);
+CREATE INDEX registry_deliveries_waiting ON registry_deliveries (webhook, state, seq);
 ";
 
 /// Columns of the table of metric points: run, key, value, step, time.

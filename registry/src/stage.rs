@@ -27,6 +27,17 @@ impl Stage {
         }
     }
 
+    /// Whether it is one that a version is chosen for, and that clients load it by.
+    #[must_use]
+    pub const fn is_named(self) -> bool {
+        matches!(self, Self::Staging | Self::Production)
+    }
+
+    /// The stage that an alias of this name stands for.
+    pub(crate) fn named(alias: &str) -> Option<Self> {
+        Self::parse(alias).ok().filter(|stage| stage.is_named())
+    }
+
     /// The stage of that name, in whatever case.
     ///
     /// # Errors

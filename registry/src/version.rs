@@ -8,8 +8,13 @@ use serde_json::{Value, json};
 use storage::{Tx, sql::Conn};
 
 use crate::{
-    Page, Registry, RegistryError, Search, Stage, check, experiment::ARTIFACTS, number, query::Statement, row, search,
-    source,
+    Page, Registry, RegistryError, Search, Stage,
+    approval::{self, Waiting},
+    check,
+    experiment::ARTIFACTS,
+    number,
+    query::Statement,
+    row, search, source,
 };
 
 /// Where in the artifact tree the files of versions lie that were registered with their bytes: one folder each.
@@ -138,7 +143,7 @@ impl Registry {
     /// Moves a version to a stage; with `archive`, what stood there before becomes archived.
     ///
     /// # Errors
-    /// An unknown version, or `archive` for a stage that many versions share.
+    /// An unknown version, `archive` for a stage that many versions share, or a stage that a protected alias holds.
     pub async fn move_to_stage(
         &self,
         version: &ModelRef,
@@ -152,34 +157,12 @@ impl Registry {
         }
         let now = self.now();
         let mut tx = self.begin().await?;
-        require(tx.conn(), version).await?;
-        let (model, number) = (version.model.as_str(), i64::from(version.version));
-        if archive {
-            let archived: Vec<i64> = sqlx::query_scalar(
-                "UPDATE registry_versions SET stage = 'Archived', updated_at = $4
-                 WHERE model = $1 AND version <> $2 AND stage = $3 RETURNING version",
-            )
-            .bind(model)
-            .bind(number)
-            .bind(stage.as_str())
-            .bind(now.micros())
-            .fetch_all(tx.conn())
-            .await?;
-            for other in archived {
-                let other = ModelRef { model: version.model.clone(), version: row::uncount(other, "version")? };
-                let body = json!({"stage": Stage::Archived, "in_favour_of": version.version});
-                note(&mut tx, now, EventKind::VersionChanged, &other, body).await?;
-            }
+        let before = one(tx.conn(), version).await?.stage;
+        if before != stage || archive {
+            approval::stage_free(tx.conn(), version, before).await?;
+            approval::stage_free(tx.conn(), version, stage).await?;
         }
-        sqlx::query("UPDATE registry_versions SET stage = $3, updated_at = $4 WHERE model = $1 AND version = $2")
-            .bind(model)
-            .bind(number)
-            .bind(stage.as_str())
-            .bind(now.micros())
-            .execute(tx.conn())
-            .await?;
-        touch(tx.conn(), &version.model, now).await?;
-        note(&mut tx, now, EventKind::VersionChanged, version, json!({"stage": stage})).await?;
+        shift(&mut tx, version, stage, archive, now).await?;
         let changed = one(tx.conn(), version).await?;
         tx.commit().await?;
         Ok(changed)
@@ -188,15 +171,56 @@ impl Registry {
     /// Deletes a version and the aliases that point at it. Its number is not given again.
     ///
     /// # Errors
-    /// An unknown version.
+    /// An unknown version, or one under a protected alias.
     pub async fn delete_version(&self, version: &ModelRef, actor: &str) -> Result<(), RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
         let gone = one(tx.conn(), version).await?;
+        approval::version_free(tx.conn(), &gone).await?;
+        let waiting = Waiting { model: &version.model, alias: None, version: Some(version.version) };
+        approval::supersede(&mut tx, &waiting, "the version is deleted", actor, now, None).await?;
         delete(&mut tx, &gone, now, actor).await?;
         touch(tx.conn(), &version.model, now).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Moves a version that exists to a stage and tells of it; with `archive`, what stood there before becomes archived.
+/// The caller has seen to it that it may move.
+pub(crate) async fn shift(
+    tx: &mut Tx,
+    version: &ModelRef,
+    stage: Stage,
+    archive: bool,
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    let (model, number) = (version.model.as_str(), i64::from(version.version));
+    if archive {
+        let archived: Vec<i64> = sqlx::query_scalar(
+            "UPDATE registry_versions SET stage = 'Archived', updated_at = $4
+             WHERE model = $1 AND version <> $2 AND stage = $3 RETURNING version",
+        )
+        .bind(model)
+        .bind(number)
+        .bind(stage.as_str())
+        .bind(now.micros())
+        .fetch_all(tx.conn())
+        .await?;
+        for other in archived {
+            let other = ModelRef { model: version.model.clone(), version: row::uncount(other, "version")? };
+            let body = json!({"stage": Stage::Archived, "in_favour_of": version.version});
+            note(tx, now, EventKind::VersionChanged, &other, body).await?;
+        }
+    }
+    sqlx::query("UPDATE registry_versions SET stage = $3, updated_at = $4 WHERE model = $1 AND version = $2")
+        .bind(model)
+        .bind(number)
+        .bind(stage.as_str())
+        .bind(now.micros())
+        .execute(tx.conn())
+        .await?;
+    touch(tx.conn(), &version.model, now).await?;
+    note(tx, now, EventKind::VersionChanged, version, json!({"stage": stage})).await
 }
 
 /// Removes a version that exists, with its aliases, and its files where it alone had them.

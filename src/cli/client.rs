@@ -109,6 +109,10 @@ impl Client {
         self.call(Method::PUT, path, JSON, body.to_string().as_bytes())
     }
 
+    pub fn delete(&self, path: &str, body: &Value) -> Result<Value, CallError> {
+        self.call(Method::DELETE, path, JSON, body.to_string().as_bytes())
+    }
+
     /// Sends bytes of any type.
     pub fn send(&self, path: &str, kind: &str, body: &[u8]) -> Result<Value, CallError> {
         self.call(Method::POST, path, kind, body)
@@ -138,6 +142,9 @@ impl Client {
             .limit(256 * 1024 * 1024)
             .read_to_string()
             .map_err(|e| unreachable(&e))?;
+        if status == 204 {
+            return Ok(Value::Null);
+        }
         if (200..300).contains(&status) {
             return serde_json::from_str(&text)
                 .map_err(|e| CallError::NotJson { path: path.to_owned(), reason: e.to_string() });

@@ -96,6 +96,11 @@ enum Command {
         after_help = "Example:\n  millpond gc --dry-run\n  millpond gc --older-than 7d --deleted-runs-older-than 30d"
     )]
     Gc(commands::Gc),
+    /// Trace what a dataset, run, version, endpoint or prediction came from, and what came from it.
+    #[command(
+        after_help = "Example:\n  millpond lineage model/flight-delay/3\n  millpond lineage prediction/ID --direction up\n  millpond lineage dataset/DIGEST --impact"
+    )]
+    Lineage(commands::Lineage),
     /// Put versions behind an endpoint.
     #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
     Deploy(commands::Deploy),
@@ -261,6 +266,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Train(command) => return command.run(global),
         Command::Models { what } => return what.run(global),
         Command::Gc(command) => command.run(global)?,
+        Command::Lineage(command) => command.run(global)?,
         Command::Deploy(command) => command.run(global)?,
         Command::Predict(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,

@@ -1,8 +1,10 @@
 //! The gRPC door: the same handles as REST, with reflection and health.
 
 mod access;
+mod approvals;
 mod evaluator;
 mod features;
+mod lineage;
 mod pipelines;
 mod registry;
 mod serving;
@@ -18,9 +20,12 @@ use crate::{app::App, http::DoorLimits};
 /// Every service on one router, to be merged with REST.
 pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     use proto::{
-        access::access_server::AccessServer, evaluator::evaluator_server::EvaluatorServer,
-        features::feature_store_server::FeatureStoreServer, pipelines::pipelines_server::PipelinesServer,
-        registry::registry_server::RegistryServer, serving::serving_server::ServingServer,
+        access::access_server::AccessServer,
+        evaluator::evaluator_server::EvaluatorServer,
+        features::feature_store_server::FeatureStoreServer,
+        pipelines::{lineage_server::LineageServer, pipelines_server::PipelinesServer},
+        registry::{approvals_server::ApprovalsServer, registry_server::RegistryServer},
+        serving::serving_server::ServingServer,
     };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -43,6 +48,8 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
         .add_service(AccessServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(FeatureStoreServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(RegistryServer::new(door.clone()).max_decoding_message_size(limit))
+        .add_service(ApprovalsServer::new(door.clone()).max_decoding_message_size(limit))
+        .add_service(LineageServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(ServingServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(EvaluatorServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(PipelinesServer::new(door).max_decoding_message_size(limit));

@@ -1,6 +1,7 @@
 //! The REST door: routes, the layers every request passes, and the OpenAPI document.
 
 pub(crate) mod access;
+mod approvals;
 pub mod connections;
 mod content;
 mod definitions;
@@ -8,6 +9,7 @@ mod endpoints;
 mod features;
 mod health;
 mod layers;
+mod lineage;
 mod mlflow;
 mod origin;
 mod pages;
@@ -15,6 +17,7 @@ mod pipelines;
 pub mod problem;
 mod registry;
 mod review;
+mod webhooks;
 pub mod wires;
 
 use axum::{Extension, Router, middleware};
@@ -56,9 +59,12 @@ fn routes() -> OpenApiRouter<App> {
         .merge(features::routes())
         .merge(registry::routes())
         .merge(content::routes())
+        .merge(approvals::routes())
+        .merge(webhooks::routes())
         .merge(endpoints::routes())
         .merge(review::routes())
         .merge(pipelines::routes())
+        .merge(lineage::routes())
         .merge(access::routes())
 }
 

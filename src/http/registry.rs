@@ -318,7 +318,7 @@ async fn get_file(
 async fn lineage(
     State(app): State<App>,
     Path((model, version)): Path<(ModelName, u32)>,
-) -> Result<Json<registry::Lineage>, Problem> {
+) -> Result<Json<domain::lineage::Lineage>, Problem> {
     Ok(Json(app.registry.lineage(&ModelRef { model, version }).await?))
 }
 

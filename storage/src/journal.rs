@@ -122,6 +122,31 @@ impl Journal {
         rows.iter().map(event).collect()
     }
 
+    /// Events about a subject, newest first, before the event numbered `before`; with `below`, also about what lies
+    /// under it: `a/b` and `a/b/c` under `a`.
+    pub async fn history(
+        &self,
+        subject: &str,
+        below: bool,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StorageError> {
+        // Two ranges of the index; `0` comes right after `/`.
+        let (from, to) = if below { (format!("{subject}/"), format!("{subject}0")) } else { <_>::default() };
+        let rows = sqlx::query(
+            "SELECT * FROM journal WHERE (subject = $1 OR (subject > $2 AND subject < $3)) AND seq < $4
+             ORDER BY seq DESC LIMIT $5",
+        )
+        .bind(subject)
+        .bind(from)
+        .bind(to)
+        .bind(before.map_or(i64::MAX, signed))
+        .bind(count(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(event).collect()
+    }
+
     /// The newest committed number (0 while empty), and a wake-up whenever it grows. Several commits may
     /// wake once: read everything after the last number you handled.
     #[must_use]

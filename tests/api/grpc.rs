@@ -9,7 +9,10 @@ use proto::{
     },
     features::{FeatureRequest, IngestRequest, feature_store_client::FeatureStoreClient},
     from_struct,
-    pipelines::{ApplyRequest, GetRunRequest as GetPipelineRun, ListEventsRequest, pipelines_client::PipelinesClient},
+    pipelines::{
+        ApplyRequest, GetRunRequest as GetPipelineRun, ImpactRequest, LineageRequest, ListEventsRequest,
+        lineage_client::LineageClient, pipelines_client::PipelinesClient,
+    },
     registry::{
         FinishRunRequest, GetRunRequest, GetVersionRequest, LogMetricsRequest, Metric, StartRunRequest,
         registry_client::RegistryClient,
@@ -145,7 +148,7 @@ fn the_feature_store_takes_rows_and_gives_features() {
 #[test]
 fn the_registry_tracks_runs_and_knows_versions() {
     on(async |channel| {
-        let mut client = RegistryClient::new(channel);
+        let mut client = RegistryClient::new(channel.clone());
         let new = StartRunRequest { experiment: "by-hand".into(), name: "over grpc".into(), ..Default::default() };
         let run = client.start_run(new).await.expect("an answer").into_inner().id;
         let metrics = (0..3_u8).map(|step| Metric {
@@ -168,6 +171,24 @@ fn the_registry_tracks_runs_and_knows_versions() {
         let lineage = GetVersionRequest { model: ENDPOINT.into(), version: 1 };
         let lineage = client.get_lineage(lineage).await.expect("an answer").into_inner();
         assert_eq!((lineage.nodes.len(), lineage.edges.len()), (3, 2));
+        let mut tracing = LineageClient::new(channel.clone());
+        let ask = |node: &str, direction: &str| LineageRequest {
+            node: node.into(),
+            direction: direction.into(),
+            ..LineageRequest::default()
+        };
+        let version = format!("model/{ENDPOINT}/1");
+        let up = tracing.trace(ask(&version, "up")).await.expect("an answer").into_inner();
+        assert_eq!((&up.nodes, &up.edges, &*up.cut), (&lineage.nodes, &lineage.edges, ""));
+        let champion = SERVER.get(&format!("/api/v1/endpoints/{ENDPOINT}")).ok()["champion"].clone();
+        let both = tracing.trace(ask(&format!("model/{ENDPOINT}/{champion}"), "")).await.expect("an answer");
+        assert!(both.into_inner().nodes.len() > up.nodes.len(), "the endpoint lies the other way");
+        refused(tracing.trace(ask(&version, "sideways")).await, Code::InvalidArgument, "up, down or both");
+        refused(tracing.trace(ask("row/1", "")).await, Code::InvalidArgument, "names no node");
+        let dataset = Value::Object(from_struct(up.nodes[0].clone()))["id"].clone();
+        let dataset = text(&dataset).strip_prefix("dataset/").expect("a dataset").to_owned();
+        let impact = tracing.impact(ImpactRequest { dataset }).await.expect("an answer").into_inner();
+        assert!(impact.body.is_some_and(|body| body.fields.contains_key("endpoints")));
         refused(client.get_run(GetRunRequest { run: "not-an-id".into() }).await, Code::InvalidArgument, "run");
         let unknown = GetVersionRequest { model: ENDPOINT.into(), version: 999 };
         refused(client.get_version(unknown).await, Code::NotFound, "999");

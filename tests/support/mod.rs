@@ -19,6 +19,7 @@ pub mod artifacts;
 pub mod bucket;
 pub mod python;
 pub mod raw;
+pub mod receiver;
 pub mod sensors;
 pub mod shop;
 

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, fs, sync::Arc};
 
-use domain::{Coded, ErrorCode, EventKind, ports::Models};
+use domain::{Coded, ErrorCode, EventKind, lineage::NodeKind, ports::Models};
 use futures::future::join_all;
-use registry::{NewModel, NewRun, NodeKind, Stage};
+use registry::{NewModel, NewRun, Stage};
 use storage::testing::{Faults, When};
 
 use crate::world::{World, dataset, model, reference, texts, version_of};
@@ -185,8 +185,8 @@ async fn lineage_leads_from_the_data_to_the_version() {
     let kinds: Vec<_> = lineage.nodes.iter().map(|node| node.kind).collect();
     assert_eq!(kinds, [NodeKind::Dataset, NodeKind::Run, NodeKind::Version]);
     let (dataset, run) = (format!("dataset/{}", data.snapshot.digest), format!("run/{run}"));
-    let edges: Vec<_> = lineage.edges.iter().map(|e| (e.from.as_str(), e.to.as_str(), e.relation.as_str())).collect();
-    assert_eq!(edges, [(&*dataset, &*run, "read_by"), (&*run, "model/flight-delay/1", "made")]);
+    let edges: Vec<_> = lineage.edges.iter().map(|e| format!("{} {} {}", e.from, e.relation, e.to)).collect();
+    assert_eq!(edges, [format!("{dataset} read_by {run}"), format!("{run} made model/flight-delay/1")]);
     assert_eq!(world.registry.lineage(&reference(2)).await.unwrap_err().code(), ErrorCode::NotFound);
 }
 

@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeSet, fs};
 
-use domain::{Coded, ErrorCode, Field, RunId, ValueType, ports::Models};
+use domain::{
+    Coded, ErrorCode, Field, RunId, ValueType,
+    lineage::{Direction, NodeKind},
+    ports::Models,
+};
 use futures::future::join_all;
-use registry::{ModelVersion, NewModel, NodeKind, RegistryError, SourcedVersion};
+use registry::{ModelVersion, NewModel, Reach, RegistryError, SourcedVersion, walk};
 
 use crate::world::{World, model, reference, texts, version_of};
 
@@ -288,16 +292,22 @@ async fn lineage_leads_from_told_inputs_over_the_logged_model_to_the_version() {
         (NodeKind::Version, "flight-delay/1"),
     ];
     assert_eq!(nodes, expected);
-    let edges: Vec<_> = lineage.edges.iter().map(|e| (e.from.as_str(), e.to.as_str(), e.relation.as_str())).collect();
+    let edges: Vec<_> = lineage.edges.iter().map(|e| format!("{} {} {}", e.from, e.relation, e.to)).collect();
     let (run, logged) = (format!("run/{run}"), format!("logged_model/{id}"));
-    assert_eq!(
-        edges,
-        [
-            ("input/wine/a1b2", &*run, "read_by"),
-            (&*run, &*logged, "made"),
-            (&*logged, "model/flight-delay/1", "registered_as")
-        ]
-    );
+    let expected = [
+        format!("input/wine/a1b2 read_by {run}"),
+        format!("{run} made {logged}"),
+        format!("{logged} registered_as model/flight-delay/1"),
+    ];
+    assert_eq!(edges, expected);
+    // From the data on, the same graph is found.
+    let reach = Reach { depth: 9, nodes: 99 };
+    let start = "input/wine/a1b2".parse().unwrap();
+    assert_eq!(walk(&world.registry, &start, Direction::Down, reach).await.unwrap(), lineage);
+    let near = walk(&world.registry, &start, Direction::Down, Reach { depth: 2, nodes: 99 }).await.unwrap();
+    assert_eq!((near.nodes.len(), near.cut.unwrap()), (3, "there is more beyond 2 steps".to_owned()));
+    let few = walk(&world.registry, &start, Direction::Both, Reach { depth: 9, nodes: 2 }).await.unwrap();
+    assert_eq!((few.nodes.len(), few.cut.unwrap()), (2, "there are more than 2 nodes".to_owned()));
     register(&world, from("s3://bucket/x")).await.unwrap();
     let alone = world.registry.lineage(&reference(2)).await.unwrap();
     assert_eq!((alone.nodes.len(), alone.edges.len()), (1, 0));

@@ -42,6 +42,7 @@ pub struct Config {
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
+    pub webhooks: Webhooks,
     pub log: Log,
 }
 
@@ -132,6 +133,13 @@ pub struct Training {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Webhooks {
+    pub allow_private: bool,
+    pub attempts: usize,
+    pub first_retry: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Log {
     pub format: LogFormat,
     pub filter: String,
@@ -189,6 +197,7 @@ impl Default for Config {
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },
+            webhooks: Webhooks { allow_private: false, attempts: 8, first_retry: seconds(1) },
             log: Log { format: LogFormat::Text, filter: "info".to_owned() },
         }
     }

@@ -288,6 +288,27 @@ pub const SETTINGS: &[Setting] = &[
         "Threads of one training job; 0 means one per core. Lower it to leave cores to serving."
     ),
     setting!(
+        webhooks.allow_private,
+        "true or false",
+        truth,
+        ToString::to_string,
+        "Let webhooks go to loopback and private addresses, and by plain http. Switch it on only in a network where whoever may register a webhook may reach everything that this server reaches."
+    ),
+    setting!(
+        webhooks.attempts,
+        "attempts",
+        positive,
+        ToString::to_string,
+        "How often a webhook's receiver is tried before an event is given up and recorded as failed."
+    ),
+    setting!(
+        webhooks.first_retry,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "Wait before a webhook's receiver is tried again; it doubles each time, up to a minute."
+    ),
+    setting!(
         log.format,
         "`text` or `json`",
         log_format,

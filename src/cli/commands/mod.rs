@@ -1,9 +1,11 @@
 //! Commands that are clients of the REST API, one file for each part of the platform.
 
 mod access;
+mod approvals;
 mod evaluate;
 mod features;
 mod gc;
+mod lineage;
 mod models;
 mod pipelines;
 mod serving;
@@ -13,6 +15,7 @@ pub use access::{Audit, Projects, Tokens};
 pub use evaluate::{Evaluate, Review};
 pub use features::{Apply, Features, Ingest, apply};
 pub use gc::Gc;
+pub use lineage::Lineage;
 pub use models::Models;
 pub use pipelines::{Pipelines, Train, follow};
 pub use serving::{Deploy, Predict};

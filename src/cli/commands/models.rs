@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::approvals::Approving;
 use crate::cli::{
     Global,
     client::{Client, encode},
@@ -40,6 +41,8 @@ pub enum Models {
         #[arg(long)]
         experiment: Option<String>,
     },
+    #[command(flatten)]
+    Approving(Approving),
 }
 
 impl Models {
@@ -80,6 +83,7 @@ impl Models {
                 output::show(global.json, &answer, |_| format!("{alias} now points at {model}/{version}\n"));
             }
             Self::Verify { which } => return verify::verify(global, which.as_deref()),
+            Self::Approving(what) => what.run(global, &client)?,
             Self::Runs { experiment } => {
                 let query = experiment.as_ref().map_or_else(String::new, |e| format!("?experiment={}", encode(e)));
                 output::show(global.json, &client.get(&format!("/api/v1/runs{query}"))?, |all| {

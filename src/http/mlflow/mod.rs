@@ -10,6 +10,7 @@ mod metrics;
 mod models;
 mod run_json;
 mod runs;
+mod webhooks;
 pub mod wire;
 mod workspaces;
 
@@ -29,6 +30,7 @@ pub fn routes() -> Router<App> {
             .merge(metrics::routes())
             .merge(logged_models::routes())
             .merge(models::routes())
+            .merge(webhooks::routes())
             .merge(artifacts::routes())
     };
     let newer = || workspaces::routes().route("/server-info", get(server_info));

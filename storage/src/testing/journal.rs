@@ -13,6 +13,7 @@ use crate::{Caller, Meta, StorageError};
 pub async fn journal_suite(fresh: impl AsyncFn() -> Home) {
     events_keep_their_order_and_content(&fresh().await).await;
     an_undone_event_never_happened_and_its_number_is_used_again(&fresh().await).await;
+    a_history_is_of_a_subject_and_what_lies_under_it(&fresh().await).await;
     a_follower_misses_nothing(&fresh().await).await;
     for (edit, found_at) in EDITS {
         tampering_breaks_the_chain_where_it_happened(&fresh().await, edit, found_at).await;
@@ -84,6 +85,21 @@ async fn an_undone_event_never_happened_and_its_number_is_used_again(home: &Home
     tx.commit().await.expect("commit");
     assert_eq!(meta.journal().recent(1).await.expect("recent")[0].subject, "d");
     assert_eq!(meta.journal().verify(None).await.expect("verify").seq, 2);
+}
+
+async fn a_history_is_of_a_subject_and_what_lies_under_it(home: &Home) {
+    let subjects =
+        ["model/a", "model/a/1", "model/a-b", "model/a/alias/x", "model/a b", "model/b", "model/a/2", "model/a0"];
+    let meta = journal_of(home, &subjects).await;
+    let seqs = async |subject, below, before, limit| {
+        let events = meta.journal().history(subject, below, before, limit).await.expect("history");
+        events.iter().map(|event| event.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs("model/a", true, None, 9).await, [7, 4, 2, 1]);
+    assert_eq!(seqs("model/a", true, None, 2).await, [7, 4]);
+    assert_eq!(seqs("model/a", true, Some(4), 9).await, [2, 1]);
+    assert_eq!(seqs("model/a", false, None, 9).await, [1]);
+    assert_eq!(seqs("model/a/1", false, None, 9).await, [2]);
 }
 
 async fn a_follower_misses_nothing(home: &Home) {
