@@ -101,10 +101,6 @@ impl Client {
         self.call(Method::POST, path, JSON, body.to_string().as_bytes())
     }
 
-    pub fn delete(&self, path: &str) -> Result<Value, CallError> {
-        self.call(Method::DELETE, path, "", &[])
-    }
-
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, CallError> {
         self.call(Method::PUT, path, JSON, body.to_string().as_bytes())
     }

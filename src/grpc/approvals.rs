@@ -8,8 +8,8 @@ use proto::{
         UnprotectAliasRequest, UnprotectAliasResponse, approvals_server::Approvals,
     },
 };
-use tonic::{Request, Response, Status};
 use storage::caller_or;
+use tonic::{Request, Response, Status};
 
 use super::{Door, limit, object, objects, read, refuse, status};
 
