@@ -5,11 +5,14 @@
 
 mod alias;
 mod artifact;
+mod bring;
 mod check;
 mod contents;
 mod dataset;
 mod error;
 mod experiment;
+pub mod format;
+mod import;
 mod input;
 mod lineage;
 mod logged_model;
@@ -19,6 +22,7 @@ mod model;
 mod model_tag;
 mod nickname;
 mod number;
+mod numbering;
 mod purge;
 mod query;
 mod references;
@@ -44,9 +48,13 @@ use storage::{Blobs, Meta, Table, Tables, Tx, schema_of};
 
 pub use alias::{Alias, AliasMove};
 pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
+pub use bring::{
+    Brought, BroughtExperiment, BroughtLoggedModel, BroughtMeasure, BroughtModel, BroughtRun, BroughtVersion, Record,
+};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
+pub use import::NewImport;
 pub use input::{DatasetInput, DatasetSummary, ModelOutput};
 pub use lineage::{Edge, Lineage, Node, NodeKind};
 pub use logged_model::{
@@ -104,6 +112,10 @@ impl Registry {
 
     fn blobs(&self) -> &dyn Blobs {
         &*self.0.blobs
+    }
+
+    fn shared_blobs(&self) -> Arc<dyn Blobs> {
+        self.0.blobs.clone()
     }
 
     fn points(&self) -> &Table {

@@ -16,6 +16,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "logged models", sql: LOGGED_MODELS },
     Migration { name: "models, versions, aliases", sql: MODELS },
     Migration { name: "files by digest", sql: FILES_BY_DIGEST },
+    Migration { name: "brought in", sql: BROUGHT },
 ];
 
 const RUNS: &str = "
@@ -243,6 +244,15 @@ CREATE TABLE registry_aliases (
     FOREIGN KEY (model, version) REFERENCES registry_versions (model, version) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
+";
+
+/// What was brought in from another store, so that it can be told from what was made here.
+const BROUGHT: &str = "
+CREATE TABLE registry_brought (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+);
 ";
 
 /// Asked for each blob that may be garbage.

@@ -3,6 +3,7 @@
 mod evaluate;
 mod features;
 mod gc;
+mod import;
 mod models;
 mod pipelines;
 mod serving;
