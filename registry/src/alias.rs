@@ -219,7 +219,7 @@ pub(crate) async fn point(
     Ok(Alias { alias, version, moved_at: now, actor, reason })
 }
 
-async fn load(conn: &mut Conn, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
+pub(crate) async fn load(conn: &mut Conn, model: &ModelName) -> Result<Vec<Alias>, RegistryError> {
     let rows: Vec<(String, i64, i64, String, String)> = sqlx::query_as(
         "SELECT alias, version, moved_at, actor, reason FROM registry_aliases WHERE model = $1 ORDER BY alias",
     )

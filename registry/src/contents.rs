@@ -18,10 +18,12 @@ use crate::{
 /// Largest file whose bytes are looked into.
 const LOOKED_INTO_BYTES_MAX: u64 = 64 << 20;
 /// Largest `MLmodel` that is read.
-const MLMODEL_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const MLMODEL_BYTES_MAX: u64 = 1 << 20;
 /// How much of an archive's ends is searched for the names of what is in it.
 const ENDS_BYTES: usize = 4 << 20;
 
+/// What runs code as soon as it is loaded.
+pub(crate) const PICKLE: &str = "a pickle";
 /// Endings of formats that run code when they are loaded, and what they are.
 const CODE: &[(&[&str], &str)] = &[
     (&["pkl", "pickle", "cloudpickle", "joblib", "dill", "p", "sav"], "a pickle"),
@@ -105,12 +107,14 @@ fn by_name(path: &str) -> Option<&'static str> {
     CODE.iter().find(|(list, _)| known(list)).map(|(_, kind)| *kind)
 }
 
-fn by_bytes(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn by_bytes(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         // The opcode of a protocol, and the protocol.
-        [0x80, 2..=5, ..] => Some("a pickle"),
-        [b'P', b'K', 3 | 5 | 7, ..] if names_a_pickle(bytes) => Some("an archive that holds a pickle"),
-        _ if is_old_pickle(bytes) => Some("a pickle"),
+        [0x80, 2..=5, ..] => Some(PICKLE),
+        [b'P', b'K', 3 | 5 | 7, ..] if names(bytes, b".pkl") => Some("an archive that holds a pickle"),
+        [b'P', b'K', 3 | 5 | 7, ..] if names(bytes, b".weights.h5") => Some("a Keras file, which may hold code"),
+        [0x89, b'H', b'D', b'F', ..] => Some("an HDF5 file, which may hold code"),
+        _ if is_old_pickle(bytes) => Some(PICKLE),
         [b'#', b'!', ..] => Some("a script"),
         [0x7f, b'E', b'L', b'F', ..] | [b'M', b'Z', ..] => Some("a program"),
         // An array of Python objects is a pickle behind a header.
@@ -135,9 +139,10 @@ fn is_old_pickle(bytes: &[u8]) -> bool {
     word(lines.next()) && word(lines.next())
 }
 
-fn names_a_pickle(archive: &[u8]) -> bool {
+/// Whether an archive has a file of that ending, as far as its ends tell.
+fn names(archive: &[u8], ending: &[u8]) -> bool {
     let (head, tail) = (archive.len().min(ENDS_BYTES), archive.len().saturating_sub(ENDS_BYTES));
-    [&archive[..head], &archive[tail..]].into_iter().any(|end| contains(end, b".pkl"))
+    [&archive[..head], &archive[tail..]].into_iter().any(|end| contains(end, ending))
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
@@ -174,6 +179,8 @@ mod tests {
             b"cposix\nsystem\n(S'id'\ntR.",
             b"(cos\nsystem\nS'id'\no.",
             b"PK\x03\x04....archive/data.pkl....",
+            b"PK\x03\x04....model.weights.h5....",
+            b"\x89HDF\r\n\x1a\n\0\0",
             b"#!/bin/sh\n",
             b"\x7fELF\x02",
             b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False}",

@@ -280,7 +280,7 @@ pub(crate) struct Known {
 }
 
 /// An experiment that must exist.
-async fn require(conn: &mut Conn, id: i64) -> Result<Known, RegistryError> {
+pub(crate) async fn require(conn: &mut Conn, id: i64) -> Result<Known, RegistryError> {
     let found = "SELECT name, artifact_location, deleted_at FROM registry_experiments WHERE id = $1";
     let found: Option<(String, String, Option<i64>)> = sqlx::query_as(found).bind(id).fetch_optional(conn).await?;
     let (name, location, deleted_at) = found.ok_or_else(|| unknown(id))?;
@@ -363,7 +363,7 @@ async fn load(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Experiment>, RegistryE
     Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
-fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), RegistryError> {
+pub(crate) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), RegistryError> {
     for (key, value) in tags {
         check::key("experiment tag", key)?;
         check::within(format!("the value of experiment tag `{key}`"), value, TAG_CHARS_MAX)?;

@@ -26,8 +26,8 @@ const MODEL_CHARS_MAX: usize = 255;
 const SUMMARIES_MAX: i64 = 1_000;
 /// The source type of datasets that this platform built.
 pub(crate) const OWN_SOURCE: &str = "millpond";
-const READ: &str = "input";
-const MADE: &str = "output";
+pub(crate) const READ: &str = "input";
+pub(crate) const MADE: &str = "output";
 
 /// A dataset that a run read. Name and digest together say which.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,7 +211,13 @@ pub(crate) async fn put(conn: &mut Conn, run: &RunId, inputs: &[DatasetInput]) -
     Ok(())
 }
 
-async fn link(conn: &mut Conn, run: &RunId, model: &str, role: &str, step: i64) -> Result<(), RegistryError> {
+pub(crate) async fn link(
+    conn: &mut Conn,
+    run: &RunId,
+    model: &str,
+    role: &str,
+    step: i64,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO registry_run_models (run, model, role, step) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )

@@ -6,12 +6,15 @@
 mod alias;
 mod approval;
 mod artifact;
+mod bring;
 mod check;
 mod contents;
 mod dataset;
 mod error;
 mod experiment;
+pub mod format;
 mod history;
+mod import;
 mod input;
 mod lineage;
 mod logged_model;
@@ -21,6 +24,7 @@ mod model;
 mod model_tag;
 mod nickname;
 mod number;
+mod numbering;
 mod purge;
 mod query;
 mod references;
@@ -53,10 +57,14 @@ pub use approval::{
     Approval, ApprovalFilter, Ask, Gate, GateResult, MetricBound, NewProtection, NotWorse, Protection, Verdict, Vote,
 };
 pub use artifact::{Artifact, ArtifactEntry, ArtifactListing, ArtifactPath, BadPath};
+pub use bring::{
+    Brought, BroughtExperiment, BroughtLoggedModel, BroughtMeasure, BroughtModel, BroughtRun, BroughtVersion, Record,
+};
 pub use dataset::{Dataset, DatasetSnapshot};
 pub use error::RegistryError;
 pub use experiment::{Experiment, NewExperiment, View};
 pub use history::{HistoryOf, HistoryPage};
+pub use import::NewImport;
 pub use input::{DatasetInput, DatasetSummary, ModelOutput};
 pub use lineage::{Graph, Reach, shown, walk};
 pub use logged_model::{
@@ -122,6 +130,10 @@ impl Registry {
 
     fn blobs(&self) -> &dyn Blobs {
         &*self.0.blobs
+    }
+
+    fn shared_blobs(&self) -> Arc<dyn Blobs> {
+        self.0.blobs.clone()
     }
 
     fn points(&self) -> &Table {

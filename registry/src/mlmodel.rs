@@ -13,9 +13,9 @@ pub(crate) const ONNX_FILE: &str = "model.onnx";
 /// The release of MLflow whose form is written.
 const SPOKEN: &str = "3.17.2";
 /// Flavours whose own loader is one of MLflow's.
-const PYTHON: &str = "python_function";
-/// What MLflow's client needs to load the files: the same list in each of the forms its tools read.
-const PACKAGES: [&str; 3] = ["mlflow", "onnx", "onnxruntime"];
+pub(crate) const PYTHON: &str = "python_function";
+/// What MLflow's client needs to load an ONNX model.
+const PACKAGES: [&str; 2] = ["onnx", "onnxruntime"];
 
 /// What an `MLmodel` file says of the files beside it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -137,9 +137,57 @@ struct Written<'a> {
 /// JSON inside YAML, as MLflow writes it.
 #[derive(Serialize)]
 struct Sides {
-    inputs: String,
-    outputs: String,
+    inputs: Option<String>,
+    outputs: Option<String>,
     params: Option<String>,
+}
+
+/// What an `MLmodel` is to say.
+pub(crate) struct Description<'a> {
+    pub flavors: BTreeMap<&'static str, Value>,
+    /// What must be installed beside MLflow's client to load it.
+    pub packages: &'a [&'static str],
+    /// In MLflow's form.
+    pub inputs: Option<Vec<Value>>,
+    pub outputs: Option<Vec<Value>>,
+    pub model_uuid: &'a str,
+    pub run: Option<RunId>,
+    pub now: Timestamp,
+}
+
+/// The files with which MLflow's client loads a model: the `MLmodel` and what it needs installed, in each of the forms its
+/// tools read.
+pub(crate) fn files(description: Description<'_>) -> [(&'static str, String); 4] {
+    let Description { flavors, packages, inputs, outputs, model_uuid, run, now } = description;
+    let side = |columns: Option<Vec<Value>>| columns.map(|columns| Value::from(columns).to_string());
+    let stated = inputs.is_some() || outputs.is_some();
+    let signature = stated.then(|| Sides { inputs: side(inputs), outputs: side(outputs), params: None });
+    let written = Written {
+        flavors,
+        mlflow_version: SPOKEN,
+        model_uuid,
+        run_id: run.map(|run| run.to_string()),
+        signature,
+        utc_time_created: now.to_string().trim_end_matches('Z').replace('T', " "),
+    };
+    let mut pip = vec![format!("mlflow=={SPOKEN}")];
+    pip.extend(packages.iter().map(|name| (*name).to_owned()));
+    let conda = json!({
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": ["python>=3.10", "pip", {"pip": pip}],
+    });
+    let env = json!({
+        "python": "3.10",
+        "build_dependencies": ["pip", "setuptools", "wheel"],
+        "dependencies": ["-r requirements.txt"],
+    });
+    [
+        (FILE, yaml(&written)),
+        ("requirements.txt", pip.join("\n") + "\n"),
+        ("conda.yaml", yaml(&conda)),
+        ("python_env.yaml", yaml(&env)),
+    ]
 }
 
 /// Adds what MLflow's client needs to load a `model.onnx`, where it is not there already.
@@ -159,32 +207,19 @@ pub(crate) fn complete(
         "loader_module": "mlflow.onnx",
     });
     let onnx = json!({"code": null, "data": ONNX_FILE, "providers": ["CPUExecutionProvider"]});
-    let written = Written {
+    let (inputs, outputs) = sides(signature).unzip();
+    let description = Description {
         flavors: BTreeMap::from([("onnx", onnx), (PYTHON, python)]),
-        mlflow_version: SPOKEN,
+        packages: &PACKAGES,
+        inputs,
+        outputs,
         model_uuid,
-        run_id: run.map(|run| run.to_string()),
-        signature: sides(signature),
-        utc_time_created: now.to_string().trim_end_matches('Z').replace('T', " "),
+        run,
+        now,
     };
-    let pip = PACKAGES.map(|name| if name == "mlflow" { format!("mlflow=={SPOKEN}") } else { name.to_owned() });
-    let conda = json!({
-        "name": "mlflow-env",
-        "channels": ["conda-forge"],
-        "dependencies": ["python>=3.10", "pip", {"pip": pip}],
-    });
-    let env = json!({
-        "python": "3.10",
-        "build_dependencies": ["pip", "setuptools", "wheel"],
-        "dependencies": ["-r requirements.txt"],
-    });
-    let mut add = |name: &str, text: String| {
+    for (name, text) in self::files(description) {
         files.entry(name.to_owned()).or_insert_with(|| text.into_bytes().into());
-    };
-    add(FILE, yaml(&written));
-    add("requirements.txt", pip.join("\n") + "\n");
-    add("conda.yaml", yaml(&conda));
-    add("python_env.yaml", yaml(&env));
+    }
 }
 
 fn yaml(value: &impl Serialize) -> String {
@@ -193,8 +228,8 @@ fn yaml(value: &impl Serialize) -> String {
 
 /// The model's columns as the tensors they are to ONNX Runtime: one `[N, 1]` tensor of floats or texts each. Named as
 /// tensors, MLflow's client hands them over in that shape, also those of a data frame; as plain columns it would not.
-fn sides(signature: &Signature) -> Option<Sides> {
-    let side = |fields: &[Field]| -> Option<String> {
+fn sides(signature: &Signature) -> Option<(Vec<Value>, Vec<Value>)> {
+    let side = |fields: &[Field]| -> Option<Vec<Value>> {
         let tensor = |field: &Field| {
             let kind = match field.kind {
                 ValueType::Bool | ValueType::Int | ValueType::Float => "float32",
@@ -204,9 +239,9 @@ fn sides(signature: &Signature) -> Option<Sides> {
             Some(json!({"type": "tensor", "tensor-spec": {"dtype": kind, "shape": [-1, 1]}, "name": field.name}))
         };
         let list: Vec<Value> = fields.iter().map(tensor).collect::<Option<_>>()?;
-        (!list.is_empty()).then(|| Value::from(list).to_string())
+        (!list.is_empty()).then_some(list)
     };
-    Some(Sides { inputs: side(&signature.inputs)?, outputs: side(&signature.outputs)?, params: None })
+    Some((side(&signature.inputs)?, side(&signature.outputs)?))
 }
 
 #[cfg(test)]

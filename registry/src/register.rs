@@ -16,9 +16,11 @@ use uuid::Uuid;
 use crate::{
     ModelVersion, Registry, RegistryError, Stage, alias,
     artifact::{self, StoredFile},
-    check,
+    bring, check,
     contents::{self, Contents},
-    mlmodel, model, model_tag, row, run,
+    mlmodel, model, model_tag,
+    numbering::{Original, take_number},
+    row, run,
     source::{self, Source},
     version,
 };
@@ -124,7 +126,7 @@ impl Registry {
                 .execute(tx.conn())
                 .await?;
         }
-        finish(tx, version, stored).await
+        finish(tx, version, stored, now).await
     }
 
     /// Registers the files at a source as the next version of a model that exists. All or nothing, and durable when it
@@ -134,6 +136,16 @@ impl Registry {
     /// An unknown model, run or logged model; a source that is local, hidden or exotic, or that is not the run's or
     /// logged model's it is said to be of.
     pub async fn register_source(&self, model: &ModelName, new: SourcedVersion) -> Result<ModelVersion, RegistryError> {
+        self.register_sourced(model, new, None).await
+    }
+
+    /// The same, under the number and times that it had in another store, where it comes from one.
+    pub(crate) async fn register_sourced(
+        &self,
+        model: &ModelName,
+        new: SourcedVersion,
+        original: Option<Original>,
+    ) -> Result<ModelVersion, RegistryError> {
         let wanted = Source::parse(&new.source)?;
         model_tag::check(&new.tags)?;
         version::check_description(&new.description)?;
@@ -159,15 +171,8 @@ impl Registry {
             if find(tx.conn(), &wanted, &new).await? != found {
                 continue;
             }
-            let number: i64 = sqlx::query_scalar(
-                "UPDATE registry_models SET last_version = last_version + 1, updated_at = $2 WHERE name = $1
-                 RETURNING last_version",
-            )
-            .bind(model.as_str())
-            .bind(now.micros())
-            .fetch_one(tx.conn())
-            .await?;
-            let reference = ModelRef { model: model.clone(), version: row::uncount(number, "version")? };
+            let version = take_number(tx.conn(), model, original.as_ref(), now).await?;
+            let reference = ModelRef { model: model.clone(), version };
             let mut version = blank(reference, contents, now);
             if let Some(original) = &found.original {
                 let original = version::one(tx.conn(), original).await?;
@@ -180,7 +185,13 @@ impl Registry {
             (version.run, version.logged_model) = (found.run, found.logged_model);
             (version.tags, version.description) = (new.tags, new.description);
             (version.user_id, version.run_link) = (new.user_id, new.run_link);
-            return finish(tx, version, found.files).await;
+            if let Some(original) = original {
+                version.stage = original.stage;
+                (version.created_at, version.updated_at) = (original.created_at, original.updated_at);
+                let (kind, id) = original.mark;
+                bring::mark(tx.conn(), kind, &id).await?;
+            }
+            return finish(tx, version, found.files, now).await;
         }
         let hint = "wait until the files are written, then register them";
         Err(RegistryError::invalid(format!("source {:?}", new.source), "is being written to", hint))
@@ -241,14 +252,19 @@ fn blank(reference: ModelRef, contents: Contents, now: Timestamp) -> ModelVersio
 }
 
 /// Writes a version with its files and all that hangs on it, and commits.
-async fn finish(mut tx: Tx, mut version: ModelVersion, files: Vec<StoredFile>) -> Result<ModelVersion, RegistryError> {
+async fn finish(
+    mut tx: Tx,
+    mut version: ModelVersion,
+    files: Vec<StoredFile>,
+    now: Timestamp,
+) -> Result<ModelVersion, RegistryError> {
     insert(tx.conn(), &version, &files).await?;
     if let Some(logged) = &version.logged_model {
         tag_logged_model(tx.conn(), logged, &version).await?;
     }
     version.files = files.into_iter().map(|file| (file.path, file.digest)).collect();
     tx.append(NewEvent {
-        at: version.created_at,
+        at: now,
         kind: EventKind::VersionRegistered,
         subject: format!("model/{}", version.reference()),
         actor: crate::ACTOR.into(),
@@ -373,7 +389,7 @@ fn not_of(new: &SourcedVersion, what: &'static str, id: &str) -> RegistryError {
     RegistryError::invalid(format!("source {:?}", new.source), format!("is not of {what} `{id}`"), hint)
 }
 
-async fn run_artifacts(conn: &mut Conn, run: &RunId) -> Result<String, RegistryError> {
+pub(crate) async fn run_artifacts(conn: &mut Conn, run: &RunId) -> Result<String, RegistryError> {
     let found: Option<String> = sqlx::query_scalar("SELECT artifact_uri FROM registry_runs WHERE id = $1")
         .bind(run.to_string())
         .fetch_optional(conn)
@@ -407,7 +423,11 @@ async fn tag_logged_model(conn: &mut Conn, id: &str, version: &ModelVersion) -> 
             .await?;
     // Clients write this tag too, so what stands there may be anything.
     let mut list: Vec<Value> = listed.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    list.push(json!({"name": version.model, "version": version.version}));
+    let entry = json!({"name": version.model, "version": version.version});
+    // A version of another store is in the list already.
+    if !list.contains(&entry) {
+        list.push(entry);
+    }
     sqlx::query(
         "INSERT INTO registry_logged_model_tags (model, key, value) VALUES ($1, $2, $3)
          ON CONFLICT (model, key) DO UPDATE SET value = excluded.value",
@@ -439,7 +459,7 @@ async fn insert(conn: &mut Conn, version: &ModelVersion, files: &[StoredFile]) -
     sqlx::query(
         "INSERT INTO registry_versions (model, version, run, logged_model, source, download, signature, stated_signature,
              flavors, model_uuid, input_example, unsafe_reason, stage, description, user_id, run_link, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(model)
     .bind(number)
@@ -458,6 +478,7 @@ async fn insert(conn: &mut Conn, version: &ModelVersion, files: &[StoredFile]) -
     .bind(&version.user_id)
     .bind(&version.run_link)
     .bind(version.created_at.micros())
+    .bind(version.updated_at.micros())
     .execute(&mut *conn)
     .await?;
     for file in files {

@@ -20,6 +20,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "approvals", sql: APPROVALS },
     Migration { name: "lineage", sql: LINEAGE },
     Migration { name: "webhooks", sql: WEBHOOKS },
+    Migration { name: "brought in", sql: BROUGHT },
 ];
 
 const RUNS: &str = "
@@ -251,6 +252,15 @@ CREATE INDEX registry_aliases_of_version ON registry_aliases (model, version);
 
 const DIRECT_UPLOADS: &str = "
 ALTER TABLE registry_uploads ADD COLUMN ticket TEXT;
+";
+
+/// What was brought in from another store, so that it can be told from what was made here.
+const BROUGHT: &str = "
+CREATE TABLE registry_brought (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+);
 ";
 
 /// Asked for each blob that may be garbage.

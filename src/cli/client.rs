@@ -1,13 +1,14 @@
 //! A small blocking client of the REST API, as any user could write it.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use anyhow::Context as _;
+use domain::Digest;
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::{
-    Agent, Body,
-    http::{Method, Request, Response},
+    Agent, Body, SendBody,
+    http::{Method, Request, Response, request::Builder},
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
@@ -36,7 +37,10 @@ pub enum CallError {
 
 #[derive(Deserialize)]
 struct Problem {
+    #[serde(alias = "error_code")]
     code: String,
+    /// MLflow's API, which takes files, calls it otherwise.
+    #[serde(alias = "message")]
     detail: String,
     hint: Option<String>,
 }
@@ -114,23 +118,47 @@ impl Client {
         self.call(Method::POST, path, kind, body)
     }
 
+    /// Puts a file, of which only a piece at a time is in memory. `digest` is what its bytes must come to.
+    pub fn upload(&self, path: &str, file: File, digest: &Digest) -> Result<Value, CallError> {
+        let length = file.metadata().map_err(|e| self.unreachable(&e))?.len();
+        let request = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("{}{path}", self.base))
+            .header("content-length", length)
+            .header("x-content-sha256", digest.to_string());
+        let request = self
+            .signed(request)
+            .body(SendBody::from_owned_reader(file))
+            .map_err(|e| self.unreachable(&e))?;
+        self.answer(path, self.agent.run(request))
+    }
+
+    fn unreachable(&self, reason: &dyn std::fmt::Display) -> CallError {
+        CallError::Unreachable { url: self.base.clone(), reason: reason.to_string() }
+    }
+
     fn call(&self, method: Method, path: &str, kind: &str, body: &[u8]) -> Result<Value, CallError> {
-        let url = format!("{}{path}", self.base);
-        let unreachable = |reason: &dyn std::fmt::Display| CallError::Unreachable {
-            url: self.base.clone(),
-            reason: reason.to_string(),
-        };
-        let mut request = Request::builder().method(method).uri(&url);
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if !kind.is_empty() {
             request = request.header("content-type", kind);
         }
+        let request = self.signed(request).body(body).map_err(|e| self.unreachable(&e))?;
+        self.answer(path, self.agent.run(request))
+    }
+
+    /// With what says who asks.
+    fn signed(&self, mut request: Builder) -> Builder {
         for (name, value) in [("authorization", &self.authorization), ("x-millpond-project", &self.project)] {
             if let Some(value) = value {
                 request = request.header(name, value);
             }
         }
-        let request = request.body(body).map_err(|e| unreachable(&e))?;
-        let response: Response<Body> = self.agent.run(request).map_err(|e| unreachable(&e))?;
+        request
+    }
+
+    fn answer(&self, path: &str, response: Result<Response<Body>, ureq::Error>) -> Result<Value, CallError> {
+        let unreachable = |reason: &dyn std::fmt::Display| self.unreachable(reason);
+        let response = response.map_err(|e| unreachable(&e))?;
         let status = response.status().as_u16();
         let text = response
             .into_body()

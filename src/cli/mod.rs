@@ -85,7 +85,7 @@ enum Command {
     Train(commands::Train),
     /// Look at registered models and move aliases.
     #[command(
-        after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'\n  millpond models verify flight-delay/3"
+        after_help = "Example:\n  millpond models list\n  millpond models show flight-delay\n  millpond models alias flight-delay champion 3 --reason 'holdout checked by hand'\n  millpond models verify flight-delay/3\n  millpond models import fraud ./fraud.onnx"
     )]
     Models {
         #[command(subcommand)]

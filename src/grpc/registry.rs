@@ -1,4 +1,4 @@
-use ::registry::{MetricPoint, NewRun, NewVersion, RunFilter};
+use ::registry::{MetricPoint, NewImport, NewRun, NewVersion, RunFilter};
 use domain::{
     ErrorCode, ModelName, ModelRef, RunId, Signature,
     state::{RunEvent, RunState},
@@ -6,10 +6,10 @@ use domain::{
 use proto::{
     from_struct,
     registry::{
-        FinishRunRequest, GetRunRequest, GetVersionRequest, Lineage, ListModelsRequest, ListModelsResponse,
-        ListRunsRequest, ListRunsResponse, ListVersionsRequest, ListVersionsResponse, LogMetricsRequest,
-        LogMetricsResponse, ModelVersion, RegisterVersionRequest, Run, SetAliasRequest, StartRunRequest, VerifiedFile,
-        VerifyVersionRequest, VerifyVersionResponse, registry_server::Registry,
+        FinishRunRequest, GetRunRequest, GetVersionRequest, ImportVersionRequest, Lineage, ListModelsRequest,
+        ListModelsResponse, ListRunsRequest, ListRunsResponse, ListVersionsRequest, ListVersionsResponse,
+        LogMetricsRequest, LogMetricsResponse, ModelVersion, RegisterVersionRequest, Run, SetAliasRequest,
+        StartRunRequest, VerifiedFile, VerifyVersionRequest, VerifyVersionResponse, registry_server::Registry,
     },
 };
 use tonic::{Request, Response, Status};
@@ -138,6 +138,19 @@ impl Registry for Door {
             .await
             .map_err(refuse)?;
         version(&self.app.registry.version(&of).await.map_err(refuse)?).map(Response::new)
+    }
+
+    async fn import_version(&self, request: Request<ImportVersionRequest>) -> Result<Response<ModelVersion>, Status> {
+        let request = request.into_inner();
+        let model: ModelName = read("model", &request.model)?;
+        let new = NewImport {
+            run: read("run", &request.run)?,
+            directory: read("directory", &request.directory)?,
+            tags: request.tags.into_iter().collect(),
+            description: request.description,
+            user_id: String::new(),
+        };
+        version(&self.app.registry.import_version(&model, new).await.map_err(refuse)?).map(Response::new)
     }
 
     async fn verify_version(

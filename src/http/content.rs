@@ -1,8 +1,11 @@
-//! What is in the store: files read back against their digests, and what nothing needs cleared away.
+//! What is in the store: files read back against their digests, models recognised by what is in them, and what nothing
+//! needs cleared away.
 
-use axum::{Json, extract::State};
-use domain::{ModelName, ModelRef, Span};
-use registry::Verified;
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, http::StatusCode};
+use domain::{ModelName, ModelRef, RunId, Span};
+use registry::{ArtifactPath, ModelVersion, NewImport, Verified};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -13,18 +16,22 @@ use crate::{
     garbage::{Cleared, Wanted},
 };
 
-/// The end of the path of calls that read through stored bytes.
+/// The ends of the paths of calls that read through stored bytes.
 const VERIFY: &str = "/verify";
+const IMPORT: &str = "/import";
 /// The path of the call that looks at every blob.
 const GARBAGE: &str = "/api/v1/gc";
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(verify_version)).routes(routes!(collect_garbage))
+    OpenApiRouter::new()
+        .routes(routes!(verify_version))
+        .routes(routes!(import_version))
+        .routes(routes!(collect_garbage))
 }
 
 /// Whether a request of this route takes as long as there are bytes to read.
 pub fn takes_long(route: &str) -> bool {
-    route.ends_with(VERIFY) || route == GARBAGE
+    route.ends_with(VERIFY) || route.ends_with(IMPORT) || route == GARBAGE
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -76,4 +83,38 @@ const fn week() -> Span {
 async fn collect_garbage(State(app): State<App>, Body(asked): Body<CollectGarbage>) -> Result<Json<Cleared>, Problem> {
     let CollectGarbage { dry_run, older_than, deleted_for } = asked;
     Ok(Json(app.garbage.clear(Wanted { dry_run, older_than, deleted_for }, "rest").await?))
+}
+
+/// Uploaded files that are to become a version.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ImportVersion {
+    /// The run among whose artifacts they lie.
+    #[schema(value_type = String)]
+    run: RunId,
+    /// The directory below the run's root.
+    #[schema(example = "model")]
+    directory: String,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    description: String,
+}
+
+/// Register uploaded files, whatever tool made them
+///
+/// ONNX, TorchScript, safetensors, XGBoost, LightGBM, pickles, Keras, or a directory of MLflow's, recognised by what is in
+/// them. What holds code is kept, marked unsafe and never loaded. The model is made if there is none of that name.
+#[utoipa::path(post, path = "/api/v1/models/{model}/import", operation_id = "importVersion", tag = "registry",
+    params(("model" = String, Path, description = "Model")), request_body = ImportVersion,
+    responses((status = 201, description = "The version", body = Object), (status = "4XX", description = "No such files, or no model", body = Problem)))]
+async fn import_version(
+    State(app): State<App>,
+    Path(model): Path<ModelName>,
+    Body(asked): Body<ImportVersion>,
+) -> Result<(StatusCode, Json<ModelVersion>), Problem> {
+    let ImportVersion { run, directory, tags, description } = asked;
+    let directory: ArtifactPath = directory.parse()?;
+    let new = NewImport { run, directory, tags, description, user_id: String::new() };
+    Ok((StatusCode::CREATED, Json(app.registry.import_version(&model, new).await?)))
 }

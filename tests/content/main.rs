@@ -5,13 +5,14 @@
 mod support;
 
 mod garbage;
+mod models;
 mod verify;
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use support::{Server, millpond};
+use support::{Server, millpond, root};
 
 const FILES: &str = "/api/2.0/mlflow-artifacts/artifacts";
 
@@ -27,6 +28,39 @@ fn json_of(server: &Server, args: &[&str]) -> (bool, Value) {
     let value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&output.stderr)));
     (output.status.success(), value)
+}
+
+/// Runs a script with MLflow's unmodified client against the server, with nothing of the caller's environment. What it
+/// prints.
+#[track_caller]
+fn python(script: &str, arguments: &[&str], url: &str) -> String {
+    let python = root().join(".tools/mlflow/bin/python");
+    assert!(python.exists(), "MLflow's client is missing: run `cargo xtask setup`");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let output = Command::new(python)
+        .arg(root().join("tests/content").join(script))
+        .args(arguments)
+        .current_dir(home.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").expect("a PATH"))
+        .env("HOME", home.path())
+        .env("TMPDIR", home.path())
+        .env("LANG", "C.UTF-8")
+        .env("MLFLOW_TRACKING_URI", url)
+        .env("MLFLOW_DISABLE_TELEMETRY", "true")
+        .env("DO_NOT_TRACK", "true")
+        .env("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        .env("GIT_PYTHON_REFRESH", "quiet")
+        .output()
+        .expect("python starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{script}: {}\n{said}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said.into_owned()
 }
 
 /// A new run, and the path of its root in the artifact tree.

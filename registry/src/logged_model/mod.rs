@@ -274,7 +274,11 @@ fn status(text: &str) -> Result<LoggedModelStatus, RegistryError> {
     LoggedModelStatus::parse(text).ok_or_else(damaged)
 }
 
-async fn add_params(conn: &mut Conn, id: &str, params: &BTreeMap<String, String>) -> Result<(), RegistryError> {
+pub(crate) async fn add_params(
+    conn: &mut Conn,
+    id: &str,
+    params: &BTreeMap<String, String>,
+) -> Result<(), RegistryError> {
     for (key, value) in params {
         // The update changes nothing, but makes the row come back.
         let stored: String = sqlx::query_scalar(
@@ -298,7 +302,7 @@ async fn add_params(conn: &mut Conn, id: &str, params: &BTreeMap<String, String>
     Ok(())
 }
 
-async fn add_tags(conn: &mut Conn, id: &str, tags: &BTreeMap<String, String>) -> Result<(), RegistryError> {
+pub(crate) async fn add_tags(conn: &mut Conn, id: &str, tags: &BTreeMap<String, String>) -> Result<(), RegistryError> {
     for (key, value) in tags {
         sqlx::query(
             "INSERT INTO registry_logged_model_tags (model, key, value) VALUES ($1, $2, $3)

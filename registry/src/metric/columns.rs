@@ -46,7 +46,7 @@ pub(super) struct Series {
 }
 
 /// The points as rows of the table of points.
-pub(super) fn batch(schema: &SchemaRef, run: &RunId, entries: &[MetricEntry]) -> Result<RecordBatch, RegistryError> {
+pub(crate) fn batch(schema: &SchemaRef, run: &RunId, entries: &[MetricEntry]) -> Result<RecordBatch, RegistryError> {
     let run = run.to_string();
     let points = || entries.iter().map(|entry| &entry.point);
     let at = TimestampMicrosecondArray::from_iter_values(points().map(|point| point.at.micros()));

@@ -60,7 +60,7 @@ const NEWER: &str = "value = CASE WHEN (excluded.step, excluded.at) > (known.ste
     step = CASE WHEN excluded.step > known.step THEN excluded.step ELSE known.step END";
 
 /// Brings the run's newest points up to date.
-pub(super) async fn of_run(conn: &mut Conn, run: &RunId, entries: &[MetricEntry]) -> Result<(), RegistryError> {
+pub(crate) async fn of_run(conn: &mut Conn, run: &RunId, entries: &[MetricEntry]) -> Result<(), RegistryError> {
     let id = run.to_string();
     let newest: Vec<_> =
         fold(entries.iter().map(|entry| (entry.point.key.as_str(), &entry.point))).into_iter().collect();

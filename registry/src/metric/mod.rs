@@ -1,10 +1,10 @@
 //! Metric points: every one in a columnar table, the newest of each key in SQL beside its run.
 
 mod chart;
-mod columns;
+pub(crate) mod columns;
 mod history;
 mod interval;
-mod latest;
+pub(crate) mod latest;
 mod log;
 
 use domain::Timestamp;

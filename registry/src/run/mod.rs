@@ -23,9 +23,9 @@ use crate::{
 };
 
 pub use change::RunChange;
+pub(crate) use start::artifacts_of;
 pub use start::{NewRun, TrackedStart};
-use write::add_tags;
-pub(crate) use write::{add_params, changed_param, cut_param, cut_tag};
+pub(crate) use write::{add_params, add_tags, changed_param, cut_param, cut_tag};
 
 /// The tag that always says what the run is called.
 pub(crate) const NAME_TAG: &str = "mlflow.runName";

@@ -163,7 +163,7 @@ fn settle(run: &mut Run) -> Result<(), RegistryError> {
     settle_params(&mut run.params)
 }
 
-fn artifacts_of(location: &str, run: &RunId) -> String {
+pub(crate) fn artifacts_of(location: &str, run: &RunId) -> String {
     format!("{}/{run}/artifacts", location.trim_end_matches('/'))
 }
 

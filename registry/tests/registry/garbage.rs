@@ -111,7 +111,7 @@ async fn what_was_deleted_long_ago_is_deleted_for_good_unless_something_came_fro
     let early = registry.purge_deleted(world.clock.now(), false, "test").await.unwrap();
     assert_eq!(early.runs.len() + early.logged_models.len() + early.kept.len(), 0, "{early:?}");
     let dry = registry.purge_deleted(before, true, "test").await.unwrap();
-    assert_eq!(dry.logged_models, [logged_gone.clone()]);
+    assert_eq!(dry.logged_models, std::slice::from_ref(&logged_gone));
     assert_eq!(registry.run(&gone).await.unwrap().params.len(), 1, "a dry run changes nothing");
     let purged = registry.purge_deleted(before, false, "test").await.unwrap();
     assert_eq!((&purged.runs, &purged.logged_models), (&vec![gone.to_string()], &vec![logged_gone]));

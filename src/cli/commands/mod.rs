@@ -6,6 +6,7 @@ mod evaluate;
 mod features;
 mod gc;
 mod lineage;
+mod import;
 mod models;
 mod pipelines;
 mod serving;

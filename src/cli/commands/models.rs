@@ -9,7 +9,7 @@ use super::approvals::Approving;
 use crate::cli::{
     Global,
     client::{Client, encode},
-    commands::verify,
+    commands::{import, verify},
     output,
 };
 
@@ -30,6 +30,8 @@ pub enum Models {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Bring in a model that another tool wrote, recognised by what is in its files.
+    Import(import::Import),
     /// Read every file back and hold it against its digest; fails when one is damaged or missing.
     Verify {
         /// Only this model or version; all of them when left out.
@@ -82,6 +84,7 @@ impl Models {
                 let answer = client.put(&path, &json!({"version": version, "reason": reason}))?;
                 output::show(global.json, &answer, |_| format!("{alias} now points at {model}/{version}\n"));
             }
+            Self::Import(import) => import.run(global)?,
             Self::Verify { which } => return verify::verify(global, which.as_deref()),
             Self::Approving(what) => what.run(global, &client)?,
             Self::Runs { experiment } => {
