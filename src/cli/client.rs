@@ -126,10 +126,7 @@ impl Client {
             .uri(format!("{}{path}", self.base))
             .header("content-length", length)
             .header("x-content-sha256", digest.to_string());
-        let request = self
-            .signed(request)
-            .body(SendBody::from_owned_reader(file))
-            .map_err(|e| self.unreachable(&e))?;
+        let request = self.signed(request).body(SendBody::from_owned_reader(file)).map_err(|e| self.unreachable(&e))?;
         self.answer(path, self.agent.run(request))
     }
 

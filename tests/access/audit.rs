@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    As, Guarded, millpond_as, start,
+    As, Guarded, millpond_as,
     support::sensors::{items, text},
     text as utf8,
 };
@@ -48,9 +48,7 @@ fn a_refused_attempt_is_kept_with_who_what_and_from_where() {
     );
     assert_eq!(refused[0]["body"]["from"], "127.0.0.1");
     // The count is written at the latest when the server stops.
-    let Guarded { server, data, root } = guarded;
-    assert_eq!(server.stop(), Some(0));
-    let guarded = Guarded { server: start(data.path(), &[]), data, root };
+    let guarded = guarded.again(|server| assert_eq!(server.stop(), Some(0)));
     let times: u64 =
         page(&guarded, "&kind=access.refused&actor=bob").iter().filter_map(|e| e["body"]["times"].as_u64()).sum();
     assert_eq!(times, 3);
@@ -58,16 +56,17 @@ fn a_refused_attempt_is_kept_with_who_what_and_from_where() {
 
 /// Changes the journal behind the server's back.
 fn tamper(guarded: Guarded, statement: &'static str) -> Guarded {
-    let Guarded { server, data, root } = guarded;
-    server.kill();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let meta = storage::Meta::open(&data.path().join("meta.db")).await.expect("opens");
-        let mut tx = meta.begin().await.expect("begins");
-        storage::sqlx::query(statement).execute(tx.conn()).await.expect("changes it");
-        tx.commit().await.expect("commits");
-    });
-    Guarded { server: start(data.path(), &[]), data, root }
+    let database = guarded.data().join("meta.db");
+    guarded.again(|server| {
+        server.kill();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let meta = storage::Meta::open(&database).await.expect("opens");
+            let mut tx = meta.begin().await.expect("begins");
+            storage::sqlx::query(statement).execute(tx.conn()).await.expect("changes it");
+            tx.commit().await.expect("commits");
+        });
+    })
 }
 
 #[test]
@@ -76,7 +75,7 @@ fn verify_finds_a_changed_a_removed_and_a_cut_off_event() {
     for experiment in ["a", "b", "c", "d"] {
         guarded.ask(&As::token(&guarded.root), "POST", "/api/v1/runs", &json!({"experiment": experiment})).ok();
     }
-    let head_file = guarded.data.path().join("audit.head");
+    let head_file = guarded.data().join("audit.head");
     let head_file = head_file.to_str().expect("UTF-8").to_owned();
     let verify = |guarded: &Guarded, args: &[&str]| {
         let output = millpond_as(&guarded.server, &guarded.root, &[&["audit", "verify"], args].concat());
@@ -117,7 +116,7 @@ fn no_secret_of_a_token_is_logged_or_kept() {
         &log,
     );
     let root = std::fs::read_to_string(data.path().join("first-admin.token")).expect("written");
-    let guarded = Guarded { server, data, root: root.trim().to_owned() };
+    let guarded = Guarded::of(server, data, &root);
     let ann = guarded.token("default", "ann", "engineer", &[]);
     let mistyped = format!("{}0", &ann[..ann.len() - 1]);
     for token in [&ann, &mistyped, &guarded.root] {
@@ -134,6 +133,6 @@ fn no_secret_of_a_token_is_logged_or_kept() {
         let line = logged.lines().find(|line| line.contains(&secret));
         assert!(line.is_none(), "in the log: {line:?}");
     }
-    let mode = std::fs::metadata(guarded.data.path().join("first-admin.token")).expect("there").permissions().mode();
+    let mode = std::fs::metadata(guarded.data().join("first-admin.token")).expect("there").permissions().mode();
     assert_eq!(mode & 0o077, 0, "only its owner can read it");
 }

@@ -20,7 +20,8 @@ use tempfile::TempDir;
 /// A server that wants tokens, its data, and the token of its first admin.
 pub struct Guarded {
     pub server: Server,
-    pub data: TempDir,
+    /// Taken by the leash of a server that is never dropped.
+    data: Option<TempDir>,
     pub root: String,
 }
 
@@ -52,7 +53,29 @@ impl Guarded {
         let data = tempfile::tempdir().expect("a directory");
         let server = start(data.path(), flags);
         let root = std::fs::read_to_string(data.path().join("first-admin.token")).expect("the first admin's token");
-        Self { server, data, root: root.trim().to_owned() }
+        Self::of(server, data, &root)
+    }
+
+    pub fn of(server: Server, data: TempDir, root: &str) -> Self {
+        Self { server, data: Some(data), root: root.trim().to_owned() }
+    }
+
+    pub fn data(&self) -> &Path {
+        self.data.as_ref().expect("not on a leash").path()
+    }
+
+    /// Started again over the same data after `end` has ended it.
+    pub fn again(self, end: impl FnOnce(Server)) -> Self {
+        let Self { server, data, root } = self;
+        end(server);
+        let data = data.expect("not on a leash");
+        Self::of(start(data.path(), &[]), data, &root)
+    }
+
+    /// For a static, which is never dropped.
+    pub fn leashed(mut self) -> Self {
+        self.server.leash(self.data.take().expect("not on a leash yet"));
+        self
     }
 
     /// Makes a token with that role and scopes in a project.

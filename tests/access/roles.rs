@@ -14,7 +14,7 @@ use crate::{
 
 /// One server with a second project, for the tests that only knock.
 static GUARDED: LazyLock<Guarded> = LazyLock::new(|| {
-    let guarded = Guarded::fresh();
+    let guarded = Guarded::fresh().leashed();
     guarded.create_project("other");
     guarded
 });

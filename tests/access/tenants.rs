@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    As, Guarded, millpond_as, start,
+    As, Guarded, millpond_as,
     support::sensors::{items, text},
     text as utf8,
 };
@@ -56,9 +56,7 @@ fn share_nothing(guarded: &Guarded) {
 fn projects_in_files_share_nothing_and_are_there_after_a_restart() {
     let guarded = Guarded::fresh();
     share_nothing(&guarded);
-    let Guarded { server, data, root } = guarded;
-    server.kill();
-    let guarded = Guarded { server: start(data.path(), &[]), data, root };
+    let guarded = guarded.again(|server| server.kill());
     let all = guarded.get(&As::token(&guarded.root), "/api/v1/projects").ok();
     assert_eq!(items(&all).iter().map(|project| text(&project["name"])).collect::<Vec<_>>(), ["default", "vision"]);
     let runs = guarded.get(&As::token(&guarded.root).within("vision"), "/api/v1/runs").ok();
