@@ -1,4 +1,5 @@
-//! The same platform with its metadata in Postgres: the whole loop, `kill -9`, and two servers on one database.
+//! The same platform with its metadata in Postgres: the whole loop with its files in a bucket, `kill -9`, and two servers
+//! on one database.
 
 mod support;
 
@@ -13,7 +14,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use storage::{Meta, testing::Postgres};
-use support::{MILLPOND, Server, millpond, root, shop};
+use support::{MILLPOND, Server, bucket::Shared, millpond, root, shop};
 use tokio::runtime::Runtime;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
@@ -50,9 +51,10 @@ fn register(server: &Server, run: &str, contents: &str) -> u64 {
 }
 
 #[test]
-fn the_loop_runs_on_postgres_and_everything_survives_kill_9() {
-    let (url, data) = (database(), tempfile::tempdir().unwrap());
-    let server = start(data.path(), &url);
+fn the_loop_runs_on_postgres_and_a_bucket_and_everything_survives_kill_9() {
+    let (shared, data) = (Shared::new(), tempfile::tempdir().unwrap());
+    let url = &shared.database;
+    let server = shared.start(data.path());
     let sensors = std::fs::read_dir(root().join("examples/sensors")).unwrap().flatten().map(|entry| entry.path());
     let definitions = sensors.filter(|path| path.extension().is_some_and(|e| e == "yaml"));
     let definitions: Vec<_> = definitions.map(|path| std::fs::read_to_string(path).unwrap()).collect();
@@ -79,9 +81,10 @@ fn the_loop_runs_on_postgres_and_everything_survives_kill_9() {
         .collect();
     server.kill();
 
-    let events = verified(&url);
+    let events = verified(url);
     assert!(events > 10, "{events} events");
-    let server = start(data.path(), &url);
+    assert!(!data.path().join("blobs").exists(), "no file lies in the data directory");
+    let server = shared.start(data.path());
     for (path, before) in pages {
         assert_eq!((server.get(path).status, server.get(path).body), (before.status, before.body), "{path}");
     }
@@ -98,7 +101,7 @@ fn the_loop_runs_on_postgres_and_everything_survives_kill_9() {
     assert_eq!(file, "one");
     assert_eq!(register(&server, &tracked, "two"), 2);
     assert_eq!(server.stop(), Some(0));
-    verified(&url);
+    verified(url);
 }
 
 #[test]

@@ -18,6 +18,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a ru
 
 /// A database and a bucket of their own.
 pub struct Shared {
+    /// Address of the database.
+    pub database: String,
     pub bucket: S3Options,
     store: &'static S3,
     flags: Vec<String>,
@@ -42,7 +44,7 @@ impl Shared {
             format!("objects.secret_key={}", keys.secret_key),
         ];
         let flags = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
-        Self { bucket, store, flags }
+        Self { database, bucket, store, flags }
     }
 
     /// A server on both, with a data directory of its own.
