@@ -142,6 +142,54 @@ fn scopes_narrow_a_role_and_never_widen_it() {
     assert!(refused.contains("write"), "{refused}");
 }
 
+/// A17 to A20 of the catalogue of attacks: whatever comes, the answer is about what came, and about nothing inside.
+#[test]
+fn no_answer_to_nonsense_is_our_fault_or_tells_what_is_inside() {
+    let root = As::token(&GUARDED.root);
+    let deep = "[".repeat(20_000);
+    let nonsense: [&[u8]; 9] = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{\"name\": {\"a\": [1, 2, {}]}, \"name\": 1e400, \"version\": -1, \"x\": NaN}",
+        b"{\"name\": \"'; DROP TABLE registry_models; --\", \"filter\": \"((((\", \"path\": \"../../etc/passwd\"}",
+        b"\xff\xfe\x00\x01",
+        b"a: &a [*a, *a]\n--- !!python/object/apply:os.system ['true']\n",
+        deep.as_bytes(),
+    ];
+    let inside = [
+        "SELECT ",
+        "INSERT ",
+        "sqlx",
+        "sqlite",
+        ".rs:",
+        "panicked",
+        "/tmp/",
+        "registry_",
+        "meta.db",
+        "stack backtrace",
+    ];
+    for call in calls().iter().filter(|call| !call.is_rpc() && call.method != "GET") {
+        for body in nonsense {
+            let (_, answer) =
+                GUARDED.server.call_with(&call.method, &call.path(), &headers(&root, "application/json"), body);
+            let name = format!(
+                "{} {} with {:?}",
+                call.method,
+                call.route,
+                String::from_utf8_lossy(&body[..body.len().min(60)])
+            );
+            assert!(answer.status < 500 || answer.status == 501, "{name}: {} {}", answer.status, answer.body);
+            // What came may come back.
+            let said = answer.body.to_string().replace("DROP TABLE registry_models", "");
+            let told = inside.iter().find(|word| said.contains(**word));
+            assert!(told.is_none(), "{name}: {told:?} in {said}");
+        }
+    }
+    GUARDED.get(&root, "/readyz").ok();
+}
+
 /// What the documents describe, and what is written down of MLflow's API, has to be among the rules: a new route that
 /// was forgotten there is one that answers nobody, and is found here.
 #[test]
