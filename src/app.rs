@@ -128,6 +128,7 @@ impl App {
             });
         }
         let blobs = crate::objects::open(&config.objects, &data, project).await?;
+        blobs.claim(&meta.identity().await.map_err(mendable)?).await.map_err(mendable)?;
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await.map_err(mendable)?);
         let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
 

@@ -69,6 +69,9 @@ pub enum StorageError {
     /// The rows lie in the data directory of another server of the same database.
     #[error("table `{table}` is kept by another server, whose data directory is `{keeper}`")]
     Elsewhere { table: String, keeper: String },
+    /// The blobs of a bucket belong to another database.
+    #[error("{place} belongs to another installation (`{owner}`)")]
+    Claimed { place: String, owner: String },
     /// A failure made by a faulty twin of [`crate::testing`].
     #[error("injected failure of {0}")]
     Injected(&'static str),
@@ -121,6 +124,7 @@ impl Coded for StorageError {
             | Self::ChangedMigration { .. }
             | Self::SchemaMismatch { .. }
             | Self::Elsewhere { .. }
+            | Self::Claimed { .. }
             | Self::NoSchema => ErrorCode::Conflict,
             Self::BadKey { .. }
             | Self::BadTableName(_)
@@ -143,6 +147,11 @@ impl Coded for StorageError {
                 "start the millpond that wrote this data directory, or give this one another".into()
             }
             Self::Cleared(_) => "send it again".into(),
+            Self::Claimed { .. } => {
+                "give this one another prefix in objects.url; if its database took over from the other's, remove the object \
+                 `owner` under the prefix"
+                    .into()
+            }
             Self::Locked(_) => "stop the other millpond, or give this one another data directory".into(),
             Self::Io { .. } => "check free space and permissions of the data directory, then restart".into(),
             Self::Objects { .. } => {

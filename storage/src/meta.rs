@@ -54,6 +54,8 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (
 /// what was there when it was asked for.
 const BEGIN_SHARED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
+const IDENTITY: &[Migration] = &[Migration { name: "identity", sql: "CREATE TABLE identity (id TEXT NOT NULL)" }];
+
 /// One step of a room's schema. Never changed once released; corrections are new steps.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
@@ -223,6 +225,20 @@ impl Meta {
     #[must_use]
     pub const fn reader(&self) -> &Pool {
         &self.readers
+    }
+
+    /// What this database is called, given at random when it is first asked for: a copy keeps it, another has another.
+    pub async fn identity(&self) -> Result<String, StorageError> {
+        self.migrate("identity", IDENTITY).await?;
+        let mut tx = self.begin().await?;
+        let known: Option<String> = sqlx::query_scalar("SELECT id FROM identity").fetch_optional(tx.conn()).await?;
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        sqlx::query("INSERT INTO identity (id) VALUES ($1)").bind(&id).execute(tx.conn()).await?;
+        tx.commit().await?;
+        Ok(id)
     }
 
     /// Whether the database answers a question within `limit`.

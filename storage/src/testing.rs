@@ -147,6 +147,9 @@ impl<B: Blobs> Blobs for FaultyBlobs<B> {
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.faults.around("delete", self.inner.delete(digest)).await
     }
+    async fn claim(&self, owner: &str) -> Result<(), StorageError> {
+        self.faults.around("claim", self.inner.claim(owner)).await
+    }
     async fn list(&self) -> BlobList {
         match self.faults.around("list", async { Ok(self.inner.list().await) }).await {
             Ok(list) => list,

@@ -69,6 +69,12 @@ pub trait Blobs: Send + Sync + 'static {
     /// Removes the bytes; absent ones are no error.
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError>;
 
+    /// Says that these blobs belong to the database of that name: what its rows do not name is garbage.
+    ///
+    /// [`StorageError::Claimed`] when they belong to another: two databases over one store would clear away each other's
+    /// blobs. A directory belongs to whoever holds its lock.
+    async fn claim(&self, owner: &str) -> Result<(), StorageError>;
+
     /// For what clients may do without us, where the place of the blobs lets them.
     fn direct(&self) -> Option<&dyn Direct> {
         None

@@ -80,6 +80,14 @@ pub async fn meta_suite(fresh: impl AsyncFn() -> Home) {
     text_with_nul_is_the_callers_mistake(&fresh().await).await;
     text_sorts_byte_by_byte(&fresh().await).await;
     counts_sums_and_truths_are_whole_numbers(&fresh().await).await;
+    a_database_keeps_its_identity_and_shares_it_with_none(&fresh().await, &fresh().await).await;
+}
+
+async fn a_database_keeps_its_identity_and_shares_it_with_none(home: &Home, other: &Home) {
+    let first = home.open().await.identity().await.expect("identity");
+    let again = home.open().await;
+    assert_eq!(again.identity().await.expect("identity"), first);
+    assert_ne!(other.open().await.identity().await.expect("identity"), first);
 }
 
 async fn rows(meta: &Meta) -> Vec<i64> {

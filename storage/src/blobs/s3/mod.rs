@@ -1,9 +1,10 @@
 //! Blobs as objects of a bucket, over S3's protocol.
 //!
 //! `<prefix>/sha256/ab/cdef...` is the blob of that digest; `<prefix>/staging/...` are objects in the making, which
-//! nothing reads. A blob of one part is written by one request; a larger one grows under a staging name, because its
+//! nothing reads, and `<prefix>/owner` names the database they belong to. A blob of one part is written by one request; a larger one grows under a staging name, because its
 //! own is known only at its end, and is then copied within the store.
 
+mod claim;
 mod client;
 mod direct;
 mod failure;
@@ -198,6 +199,10 @@ impl Blobs for S3Blobs {
 
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.place.delete(&self.place.key(digest)).await
+    }
+
+    async fn claim(&self, owner: &str) -> Result<(), StorageError> {
+        claim::claim(&self.place, owner).await
     }
 
     async fn list(&self) -> BlobList {

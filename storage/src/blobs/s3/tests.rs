@@ -287,3 +287,20 @@ async fn what_dead_processes_left_is_cleared_after_a_day() {
     assert_eq!((old.exists(), young.exists()), (false, true));
     assert_eq!(blobs.get(&kept).await.unwrap(), "kept");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_belongs_to_the_database_that_came_first() {
+    let options = S3::shared().bucket();
+    let (one, two) = (S3Blobs::open(&options).await.unwrap(), S3Blobs::open(&options).await.unwrap());
+    one.claim("a").await.unwrap();
+    two.claim("a").await.unwrap();
+    match two.claim("b").await {
+        Err(error @ StorageError::Claimed { .. }) => {
+            assert_eq!(error.code(), ErrorCode::Conflict);
+            assert!(error.to_string().contains("belongs to another installation (`a`)"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let beside = S3Options { prefix: format!("{}/projects/b", options.prefix), ..options };
+    S3Blobs::open(&beside).await.unwrap().claim("b").await.unwrap();
+}
