@@ -116,6 +116,17 @@ fn a_server_says_in_a_line_why_it_cannot_use_its_bucket() {
 }
 
 #[test]
+fn a_bucket_in_use_by_another_database_is_left_alone() {
+    let shared = Shared::new();
+    let (first, second) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let server = shared.start(first.path());
+    let said = shared.refused(second.path(), &["--set", "metadata.url="]);
+    assert!(said.contains("belongs to another installation"), "{said}");
+    assert!(said.contains("objects.url") && said.trim_end().lines().count() == 1, "{said}");
+    server.get("/readyz").ok();
+}
+
+#[test]
 fn keys_are_shown_nowhere() {
     let keys = S3::secrets().map(str::to_owned);
     let settings = [format!("objects.access_key={}", keys[0]), format!("objects.secret_key={}", keys[1])];

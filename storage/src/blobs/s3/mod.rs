@@ -1,8 +1,9 @@
 //! Blobs as objects of a bucket, over S3's protocol.
 //!
 //! `<prefix>/sha256/ab/cdef...` is the blob of that digest; `<prefix>/staging/...` are objects in the making, which
-//! nothing reads, and `<prefix>/owner` names the database they belong to. A blob of one part is written by one request; a larger one grows under a staging name, because its
-//! own is known only at its end, and is then copied within the store.
+//! nothing reads, and `<prefix>/owner` names the database they belong to. A blob of one part is written by one request;
+//! a larger one grows under a staging name, because its own is known only at its end, and is then copied within the
+//! store.
 
 mod claim;
 mod client;
