@@ -432,7 +432,7 @@ fn the_impact_of_a_dataset_is_what_learned_from_it_and_served() {
     let digest = dataset.strip_prefix("dataset/").expect("a dataset");
     let impact = PLAYED.server.get(&format!("/api/v1/datasets/{digest}/impact")).ok();
     assert!(items(&impact["versions"]).contains(&json!(format!("{ENDPOINT}/{champion}"))), "{impact}");
-    let [reached] = &items(&impact["endpoints"])[..] else { panic!("one endpoint: {impact}") };
+    let [reached] = items(&impact["endpoints"]) else { panic!("one endpoint: {impact}") };
     assert_eq!((&reached["endpoint"], &reached["now"]), (&json!(ENDPOINT), &json!([champion])));
     assert!(reached["predictions"].as_u64().is_some_and(|count| count > 0));
 

@@ -112,7 +112,7 @@ fn a_name_that_leads_home_later_is_not_sent_to() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let receiver = Receiver::start(&[200]);
     let server = start(data.path());
-    let url = format!("https://localhost:{}/hook", receiver.port);
+    let url = format!("https://localhost:{}/hook?token=abc", receiver.port);
     let made = create(&server, &url, &[("REGISTERED_MODEL", "CREATED")]).ok();
     let id = text(&made["webhook"]["webhook_id"]).to_owned();
     server.kill();
@@ -123,6 +123,7 @@ fn a_name_that_leads_home_later_is_not_sent_to() {
         items(&all).iter().find(|one| one["state"] == "failed").cloned()
     });
     assert!(text(&lost["last_error"]).contains("not public"), "{lost}");
+    assert!(!server.get("/api/v1/events?limit=1000").ok().to_string().contains("token"), "the URL is not told of");
     let tested = send(&server, "POST", &format!("webhooks/{id}/test"), &json!({})).ok();
     assert_eq!(tested["result"]["success"], false);
     assert!(text(&tested["result"]["error_message"]).contains("not public"), "{tested}");

@@ -160,7 +160,7 @@ impl Registry {
             Ok(url) => url,
             // It was registered under other settings.
             Err(error) => {
-                let error_message = Some(error.to_string());
+                let error_message = Some(error);
                 return Ok(TestResult { success: false, response_status: None, response_body: None, error_message });
             }
         };

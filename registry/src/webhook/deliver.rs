@@ -117,7 +117,7 @@ impl Registry {
                 let message = Message { url, secret, delivery: delivery.id.clone(), body };
                 sender.send(message, self.now()).await
             }
-            Err(error) => Outcome { error: Some(error.to_string()), ..Outcome::default() },
+            Err(error) => Outcome { error: Some(error), ..Outcome::default() },
         };
         let now = self.now();
         let tried = delivery.attempts.saturating_add(1);

@@ -206,9 +206,12 @@ fn told(error: &ureq::Error) -> String {
     }
 }
 
-/// The URL of a stored webhook as it is sent to.
-pub(crate) fn target(url: &str, settings: &WebhookSettings) -> Result<Url, RegistryError> {
-    address::lawful(url, settings.allow_private)
+/// The URL of a stored webhook as it is sent to; in words, and without the URL, why it is not.
+pub(crate) fn target(url: &str, settings: &WebhookSettings) -> Result<Url, String> {
+    address::lawful(url, settings.allow_private).map_err(|error| match error {
+        RegistryError::Invalid { problem, .. } => format!("the webhook's URL {problem}"),
+        other => other.to_string(),
+    })
 }
 
 #[cfg(test)]
