@@ -3,6 +3,8 @@
 mod client;
 mod commands;
 mod demo;
+mod files;
+mod mlflow_store;
 mod output;
 mod table;
 
@@ -86,6 +88,12 @@ enum Command {
         after_help = "Example:\n  millpond gc --dry-run\n  millpond gc --older-than 7d --deleted-runs-older-than 30d"
     )]
     Gc(commands::Gc),
+    /// Bring in the store of another system, with its ids.
+    #[command(after_help = "Example:\n  millpond import mlflow --store sqlite:///mlflow.db --artifacts ./mlartifacts")]
+    Import {
+        #[command(subcommand)]
+        what: Import,
+    },
     /// Put versions behind an endpoint.
     #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
     Deploy(commands::Deploy),
@@ -146,6 +154,12 @@ enum Command {
 #[derive(Subcommand)]
 enum Worker {
     Train { dir: PathBuf },
+}
+
+#[derive(Subcommand)]
+enum Import {
+    /// Experiments, runs, models, versions and their files of an MLflow store; may be run again at any time.
+    Mlflow(mlflow_store::Mlflow),
 }
 
 #[derive(Subcommand)]
@@ -226,6 +240,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Train(command) => return command.run(global),
         Command::Models { what } => return what.run(global),
         Command::Gc(command) => command.run(global)?,
+        Command::Import { what: Import::Mlflow(command) } => return command.run(global),
         Command::Deploy(command) => command.run(global)?,
         Command::Predict(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,
