@@ -3,6 +3,8 @@
 mod client;
 mod commands;
 mod demo;
+mod files;
+mod mlflow_store;
 mod output;
 mod table;
 
@@ -101,6 +103,12 @@ enum Command {
         after_help = "Example:\n  millpond lineage model/flight-delay/3\n  millpond lineage prediction/ID --direction up\n  millpond lineage dataset/DIGEST --impact"
     )]
     Lineage(commands::Lineage),
+    /// Bring in the store of another system, with its ids.
+    #[command(after_help = "Example:\n  millpond import mlflow --store sqlite:///mlflow.db --artifacts ./mlartifacts")]
+    Import {
+        #[command(subcommand)]
+        what: Import,
+    },
     /// Put versions behind an endpoint.
     #[command(after_help = "Example:\n  millpond deploy flight-delay 3=80 4=20 --shadow 1 --reason 'try 4'")]
     Deploy(commands::Deploy),
@@ -189,6 +197,12 @@ enum Worker {
 }
 
 #[derive(Subcommand)]
+enum Import {
+    /// Experiments, runs, models, versions and their files of an MLflow store; may be run again at any time.
+    Mlflow(mlflow_store::Mlflow),
+}
+
+#[derive(Subcommand)]
 enum ConfigCommand {
     /// Every setting, its value and its source.
     Show(Settings),
@@ -267,6 +281,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Models { what } => return what.run(global),
         Command::Gc(command) => command.run(global)?,
         Command::Lineage(command) => command.run(global)?,
+        Command::Import { what: Import::Mlflow(command) } => return command.run(global),
         Command::Deploy(command) => command.run(global)?,
         Command::Predict(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,

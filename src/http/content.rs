@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{ModelName, ModelRef, RunId, Span};
-use registry::{ArtifactPath, ModelVersion, NewImport, Verified};
-use serde::Deserialize;
+use registry::{ArtifactPath, Brought, ModelVersion, NewImport, Record, Verified};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -21,17 +21,22 @@ const VERIFY: &str = "/verify";
 const IMPORT: &str = "/import";
 /// The path of the call that looks at every blob.
 const GARBAGE: &str = "/api/v1/gc";
+/// The path of the call that takes records of another store.
+const RECORDS: &str = "/api/v1/imports";
+/// Records of one call.
+const RECORDS_MAX: usize = 1_000;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(verify_version))
         .routes(routes!(import_version))
+        .routes(routes!(bring_records))
         .routes(routes!(collect_garbage))
 }
 
 /// Whether a request of this route takes as long as there are bytes to read.
 pub fn takes_long(route: &str) -> bool {
-    route.ends_with(VERIFY) || route.ends_with(IMPORT) || route == GARBAGE
+    route.ends_with(VERIFY) || route.ends_with(IMPORT) || [GARBAGE, RECORDS].contains(&route)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -117,4 +122,43 @@ async fn import_version(
     let directory: ArtifactPath = directory.parse()?;
     let new = NewImport { run, directory, tags, description, user_id: String::new() };
     Ok((StatusCode::CREATED, Json(app.registry.import_version(&model, new).await?)))
+}
+
+/// Records of another store.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BringRecords {
+    /// At most 1,000; what others hang on comes first. Each has a `kind`: `experiment`, `run`, `points`, `inputs`, `run_done`,
+    /// `logged_model`, `logged_model_done`, `model`, `version` or `alias`.
+    #[schema(value_type = Vec<Object>)]
+    records: Vec<Record>,
+}
+
+/// What became of them.
+#[derive(Serialize, ToSchema)]
+struct BroughtRecords {
+    /// One for each record: `made`, `same`, `done`, or `refused` with a reason.
+    #[schema(value_type = Vec<Object>)]
+    outcomes: Vec<Brought>,
+}
+
+/// Bring in records of another store
+///
+/// With the ids they have there. Each record is a transaction of its own; bringing it again changes nothing, and nothing that
+/// is here is overwritten. `millpond import mlflow` reads an MLflow store and calls this.
+#[utoipa::path(post, path = "/api/v1/imports", operation_id = "bringRecords", tag = "registry", request_body = BringRecords,
+    responses((status = 200, description = "What became of each", body = BroughtRecords), (status = "4XX", description = "Wrong request", body = Problem)))]
+async fn bring_records(
+    State(app): State<App>,
+    Body(asked): Body<BringRecords>,
+) -> Result<Json<BroughtRecords>, Problem> {
+    if asked.records.len() > RECORDS_MAX {
+        let problem = format!("records are {} where at most {RECORDS_MAX} are taken", asked.records.len());
+        return Err(Problem::invalid(problem, "send them in several calls"));
+    }
+    let mut outcomes = Vec::with_capacity(asked.records.len());
+    for record in asked.records {
+        outcomes.push(app.registry.bring(record).await?);
+    }
+    Ok(Json(BroughtRecords { outcomes }))
 }

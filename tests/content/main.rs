@@ -6,6 +6,7 @@ mod support;
 
 mod garbage;
 mod models;
+mod store;
 mod verify;
 
 use std::process::{Command, Output};

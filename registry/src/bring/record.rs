@@ -101,6 +101,8 @@ pub struct BroughtMeasure {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BroughtModel {
     pub name: ModelName,
+    /// The greatest number a version ever had; the next one goes on from it.
+    pub last_version: u32,
     pub description: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

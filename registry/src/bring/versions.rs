@@ -24,9 +24,10 @@ impl Registry {
         }
         sqlx::query(
             "INSERT INTO registry_models (name, last_version, description, user_id, created_at, updated_at)
-             VALUES ($1, 0, $2, '', $3, $4)",
+             VALUES ($1, $2, $3, '', $4, $5)",
         )
         .bind(new.name.as_str())
+        .bind(i64::from(new.last_version))
         .bind(&new.description)
         .bind(new.created_at.micros())
         .bind(new.updated_at.micros())

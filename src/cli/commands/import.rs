@@ -3,29 +3,24 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use domain::{Digest, Digester};
 use indicatif::{ProgressBar, ProgressStyle};
-use registry::format::{self, FILES_MAX, Format, FormatError, LocalFile, ReadAt, Recognised};
+use registry::format::{self, Format, FormatError, LocalFile, ReadAt, Recognised};
 use serde_json::{Value, json};
 
 use crate::cli::{
     Global,
     client::{Client, encode},
+    files::{below, upload},
     output,
 };
 
-/// Where uploaded files go.
-const FILES: &str = "/api/2.0/mlflow-artifacts/artifacts";
 /// The directory of the model among the artifacts of its run.
 const DIRECTORY: &str = "model";
-/// Folders inside folders.
-const DEPTH_MAX: usize = 32;
 
 #[derive(Args)]
 pub struct Import {
@@ -65,7 +60,7 @@ impl Import {
         let version = registered?;
         ended?;
         output::show(global.json, &version, |version| {
-            let mut text = format!("{}/{} is {}", self.name, version["version"], recognised.format.as_str());
+            let mut text = format!("{}/{} registered as {}", self.name, version["version"], recognised.format.as_str());
             if let Some(reason) = version["unsafe_reason"].as_str() {
                 text += &format!("; it is unsafe and never loaded by the server: {reason}");
             }
@@ -92,9 +87,7 @@ impl Import {
         for (path, local) in files {
             bar.set_message(path.clone());
             let target = format!("{root}/{DIRECTORY}/{}", called(path, files.len(), recognised));
-            let target = target.split('/').map(encode).collect::<Vec<_>>().join("/");
-            let file = File::open(local).with_context(|| format!("could not open `{}`", local.display()))?;
-            client.upload(&format!("{FILES}/{target}"), file, &digest(local)?)?;
+            upload(client, local, &target)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -127,25 +120,12 @@ fn recognised(files: &BTreeMap<String, PathBuf>) -> anyhow::Result<Recognised> {
     }
 }
 
-fn digest(path: &Path) -> anyhow::Result<Digest> {
-    let read = || -> std::io::Result<Digest> {
-        let (mut file, mut digester, mut buffer) = (File::open(path)?, Digester::default(), vec![0; 1 << 20]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(digester.finish()),
-                count => digester.update(&buffer[..count]),
-            }
-        }
-    };
-    read().with_context(|| format!("could not read `{}`", path.display()))
-}
-
 /// The files of a model by their path in it: one, or all of a directory. Links, and what is no file, are refused.
 fn found(path: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     let about = fs::metadata(path).with_context(|| format!("could not look at `{}`", path.display()))?;
     if about.is_dir() {
-        walk(path, "", 0, &mut files)?;
+        files = below(path)?;
         ensure!(!files.is_empty(), "`{}` has no files", path.display());
     } else {
         ensure!(about.is_file(), "`{}` is neither a file nor a directory", path.display());
@@ -154,25 +134,4 @@ fn found(path: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         files.insert(name.to_owned(), path.to_owned());
     }
     Ok(files)
-}
-
-fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> anyhow::Result<()> {
-    ensure!(depth < DEPTH_MAX, "`{}` lies deeper than {DEPTH_MAX} folders", folder.display());
-    let shown = || format!("could not list `{}`", folder.display());
-    for entry in fs::read_dir(folder).with_context(shown)? {
-        let entry = entry.with_context(shown)?;
-        let path = entry.path();
-        let name = entry.file_name();
-        let name = name.to_str().with_context(|| format!("`{}` has a name that is not UTF-8", path.display()))?;
-        let kind = entry.file_type().with_context(shown)?;
-        if kind.is_dir() {
-            walk(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
-        } else if kind.is_file() {
-            files.insert(format!("{prefix}{name}"), path);
-            ensure!(files.len() <= FILES_MAX, "there are more than {FILES_MAX} files in the directory");
-        } else {
-            bail!("`{}` is a link or no file: a model is made of files only", path.display());
-        }
-    }
-    Ok(())
 }

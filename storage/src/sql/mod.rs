@@ -15,11 +15,13 @@
 
 mod conn;
 mod dialect;
+mod foreign;
 mod row;
 mod value;
 
 pub use conn::{Conn, Options, Transactions};
 pub(crate) use dialect::for_postgres;
+pub use foreign::open_foreign;
 pub use row::{Column, Done, Row, Statement};
 pub use value::{Arguments, TypeInfo, Value, ValueRef};
 
