@@ -8,6 +8,8 @@ mod http;
 mod objects;
 mod rows;
 mod serve;
+mod tenants;
+mod tls;
 
 use std::process::ExitCode;
 

@@ -2,22 +2,25 @@
 
 use std::{path::Path, sync::Arc};
 
+use access::default_project;
+use domain::ProjectName;
 use runtime::config::{Objects, Secret};
 use storage::{Blobs, LocalBlobs, S3Blobs, S3Keys, S3Options};
 
 use crate::app::mendable;
 
-/// Opens the bucket, or the folder of the data directory where none is set.
+/// Opens a project's part of the bucket, or the folder of its data directory where none is set. What the first project
+/// keeps lies directly below the prefix, and no project's part lies in another's.
 ///
 /// # Errors
 /// Settings that contradict each other, and a place that cannot be reached or written to.
-pub async fn open(settings: &Objects, data: &Path) -> anyhow::Result<Arc<dyn Blobs>> {
+pub async fn open(settings: &Objects, data: &Path, project: &ProjectName) -> anyhow::Result<Arc<dyn Blobs>> {
     let Some(url) = &settings.url else {
         return Ok(Arc::new(LocalBlobs::open(&data.join("blobs")).await.map_err(mendable)?));
     };
     let options = S3Options {
         bucket: url.bucket.clone(),
-        prefix: url.prefix.clone(),
+        prefix: prefix(&url.prefix, project),
         endpoint: settings.endpoint.clone(),
         region: settings.region.clone(),
         path_style: settings.path_style.unwrap_or(settings.endpoint.is_some()),
@@ -27,11 +30,33 @@ pub async fn open(settings: &Objects, data: &Path) -> anyhow::Result<Arc<dyn Blo
     Ok(Arc::new(S3Blobs::open(&options).await.map_err(mendable)?))
 }
 
+fn prefix(of: &str, project: &ProjectName) -> String {
+    if *project == default_project() {
+        return of.to_owned();
+    }
+    let slash = if of.is_empty() { "" } else { "/" };
+    format!("{of}{slash}projects/{project}")
+}
+
 fn keys(settings: &Objects) -> anyhow::Result<Option<S3Keys>> {
     let text = |secret: &Secret| secret.reveal().to_owned();
     match (&settings.access_key, &settings.secret_key) {
         (Some(access), Some(secret)) => Ok(Some(S3Keys { access_key: text(access), secret_key: text(secret) })),
         (None, None) => Ok(None),
         _ => anyhow::bail!("one of objects.access_key and objects.secret_key is set: set both, or none"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_project_lies_in_the_keys_of_another() {
+        let vision: ProjectName = "vision".parse().expect("a name");
+        for (of, first, other) in [("", "", "projects/vision"), ("team/a", "team/a", "team/a/projects/vision")] {
+            assert_eq!(prefix(of, &default_project()), first);
+            assert_eq!(prefix(of, &vision), other);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The gRPC door: the same handles as REST, with reflection and health.
 
+mod access;
 mod evaluator;
 mod features;
 mod pipelines;
@@ -17,9 +18,9 @@ use crate::{app::App, http::DoorLimits};
 /// Every service on one router, to be merged with REST.
 pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     use proto::{
-        evaluator::evaluator_server::EvaluatorServer, features::feature_store_server::FeatureStoreServer,
-        pipelines::pipelines_server::PipelinesServer, registry::registry_server::RegistryServer,
-        serving::serving_server::ServingServer,
+        access::access_server::AccessServer, evaluator::evaluator_server::EvaluatorServer,
+        features::feature_store_server::FeatureStoreServer, pipelines::pipelines_server::PipelinesServer,
+        registry::registry_server::RegistryServer, serving::serving_server::ServingServer,
     };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -39,6 +40,7 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     routes
         .add_service(reflection)
         .add_service(health)
+        .add_service(AccessServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(FeatureStoreServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(RegistryServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(ServingServer::new(door.clone()).max_decoding_message_size(limit))

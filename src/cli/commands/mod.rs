@@ -1,11 +1,13 @@
 //! Commands that are clients of the REST API, one file for each part of the platform.
 
+mod access;
 mod evaluate;
 mod features;
 mod models;
 mod pipelines;
 mod serving;
 
+pub use access::{Audit, Projects, Tokens};
 pub use evaluate::{Evaluate, Review};
 pub use features::{Apply, Features, Ingest, apply};
 pub use models::Models;
