@@ -9,7 +9,8 @@ use storage::{Blobs, LocalBlobs, S3Blobs, S3Keys, S3Options};
 
 use crate::app::mendable;
 
-/// Opens a project's place in the bucket, or its folder `data` where no bucket is set.
+/// Opens a project's part of the bucket, or the folder of its data directory where none is set. What the first project
+/// keeps lies directly below the prefix, and no project's part lies in another's.
 ///
 /// # Errors
 /// Settings that contradict each other, and a place that cannot be reached or written to.
@@ -44,5 +45,19 @@ fn keys(settings: &Objects) -> anyhow::Result<Option<S3Keys>> {
         (Some(access), Some(secret)) => Ok(Some(S3Keys { access_key: text(access), secret_key: text(secret) })),
         (None, None) => Ok(None),
         _ => anyhow::bail!("one of objects.access_key and objects.secret_key is set: set both, or none"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_project_lies_in_the_keys_of_another() {
+        let vision: ProjectName = "vision".parse().expect("a name");
+        for (of, first, other) in [("", "", "projects/vision"), ("team/a", "team/a", "team/a/projects/vision")] {
+            assert_eq!(prefix(of, &default_project()), first);
+            assert_eq!(prefix(of, &vision), other);
+        }
     }
 }

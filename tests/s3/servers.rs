@@ -44,6 +44,27 @@ fn files_written_through_one_server_are_read_through_the_other() {
 }
 
 #[test]
+fn projects_share_a_bucket_and_none_of_its_objects() {
+    let shared = Shared::new();
+    let data = tempfile::tempdir().expect("a directory");
+    let server = shared.start(data.path());
+    server.post("/api/v1/projects", &json!({"name": "vision"})).ok();
+    let path = "/api/2.0/mlflow-artifacts/artifacts/x/secret";
+    let call = |method: &str, project: &str, body: &[u8]| {
+        send(&server, method, path, &[("x-millpond-project", project)], body)
+    };
+    call("PUT", "vision", b"sees").ok();
+    call("GET", "default", b"").refused(404, "RESOURCE_DOES_NOT_EXIST");
+    assert_eq!(call("GET", "vision", b"").ok().body, b"sees");
+    assert!(!shared.object(b"sees").exists(), "it does not lie with those of the first project");
+    let own = shared.object(b"sees");
+    let own = shared.folder().join("projects/vision").join(own.strip_prefix(shared.folder()).expect("below"));
+    assert_eq!(std::fs::read(own).expect("it lies with its project's"), b"sees");
+    call("PUT", "default", b"sees").ok();
+    assert!(shared.object(b"sees").exists());
+}
+
+#[test]
 fn a_large_file_passes_through_little_memory() {
     let shared = Shared::new();
     let data = tempfile::tempdir().expect("a directory");

@@ -117,6 +117,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/millpond.pipelines.v1.Lineage/Impact", Needs(Read)),
     ("POST", "/api/v1/models/{model}/versions/{version}/verify", Needs(Write)),
     ("POST", "/api/v1/models/{model}/import", Needs(Write)),
+    ("POST", "/api/v1/imports", Needs(Operate)),
     ("POST", "/api/v1/gc", Needs(Operate)),
     ("POST", "/millpond.registry.v1.Registry/VerifyVersion", Needs(Write)),
     ("POST", "/millpond.registry.v1.Registry/StartRun", Needs(Write)),

@@ -18,7 +18,7 @@ const VALID: Duration = Duration::from_secs(900);
 const VALID_SECONDS_MAX: i64 = 7 * 24 * 60 * 60;
 
 /// What has to be sent along.
-pub(super) fn headers(to: &Signed) -> Map<String, Value> {
+pub(super) fn sent_along(to: &Signed) -> Map<String, Value> {
     to.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
 }
 
@@ -41,7 +41,7 @@ pub async fn proxied(State(app): State<App>, target: Target) -> Answer {
     let path = target.0?;
     let file = app.registry.artifact(&path).await?;
     let to = address(&app, &file, &path, VALID).await?;
-    Ok(json!({"url": to.url, "headers": headers(&to), "file_size": file.bytes}).into())
+    Ok(json!({"url": to.url, "headers": sent_along(&to), "file_size": file.bytes}).into())
 }
 
 pub async fn download(State(app): State<App>, fields: Fields) -> Answer {
@@ -59,7 +59,7 @@ pub async fn download(State(app): State<App>, fields: Fields) -> Answer {
         None => app.registry.run_artifact(&fields.run_id()?, &path).await?,
     };
     let to = address(&app, &file, &path, valid).await?;
-    Ok(json!({"presigned_url": to.url, "headers": headers(&to), "file_size": file.bytes}).into())
+    Ok(json!({"presigned_url": to.url, "headers": sent_along(&to), "file_size": file.bytes}).into())
 }
 
 /// A file that a client puts somewhere by one request, and says no more about, would have no digest: parts are completed.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use storage::Signed;
 use tokio::sync::oneshot;
 
-use super::{Incoming, Target, presigned::headers};
+use super::{Incoming, Target, presigned::sent_along};
 use crate::{
     app::App,
     http::{
@@ -72,7 +72,7 @@ pub async fn create(State(app): State<App>, target: Target, here: Here, sent: He
     let parts = fields.int_opt("num_parts")?.unwrap_or(1);
     if let Some((upload, addresses)) = app.registry.create_direct_upload(&path, parts).await? {
         let credential =
-            |(number, to): (i64, &Signed)| json!({"url": to.url, "part_number": number, "headers": headers(to)});
+            |(number, to): (i64, &Signed)| json!({"url": to.url, "part_number": number, "headers": sent_along(to)});
         let credentials: Vec<_> = (1..).zip(&addresses).map(credential).collect();
         return Ok(json!({"upload_id": upload.to_string(), "credentials": credentials}).into());
     }
