@@ -56,8 +56,8 @@ mod tests {
     fn no_project_lies_in_the_keys_of_another() {
         let vision: ProjectName = "vision".parse().expect("a name");
         for (of, first, other) in [("", "", "projects/vision"), ("team/a", "team/a", "team/a/projects/vision")] {
-            assert_eq!(prefix(of, &default_project()), first);
-            assert_eq!(prefix(of, &vision), other);
+            assert_eq!(prefix_of(of, &default_project()), first);
+            assert_eq!(prefix_of(of, &vision), other);
         }
     }
 }
