@@ -24,7 +24,10 @@ mod table;
 mod wal;
 mod writer;
 
-pub use blobs::{BlobStream, BlobWriter, Blobs, Direct, DirectUpload, LocalBlobs, S3Blobs, S3Keys, S3Options, Signed};
+pub use blobs::{
+    BlobInfo, BlobList, BlobStream, BlobWriter, Blobs, Direct, DirectUpload, LocalBlobs, S3Blobs, S3Keys, S3Options,
+    Signed,
+};
 pub use caller::{Caller, acting, caller_or};
 pub use error::StorageError;
 pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};

@@ -1,10 +1,12 @@
 //! Blobs as files of one directory.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use domain::Digest;
 use uuid::Uuid;
 
-use super::{BlobStream, BlobWriter, Blobs, read, write::LocalWriter};
+use super::{BlobList, BlobStream, BlobWriter, Blobs, list, read, write::LocalWriter};
 use crate::{StorageError, disk};
 
 /// Blobs as files: `dir/ab/cdef...`, the digest split after two digits.
@@ -60,6 +62,21 @@ pub(super) async fn blocking<T: Send + 'static>(
         .map_err(StorageError::io(doing))
 }
 
+/// Whether the file holds these bytes already; it is made young then. Not one that is being removed at this moment.
+fn stands(path: &Path, bytes: &[u8]) -> bool {
+    let touched = || {
+        let mut file = File::open(path)?;
+        let mut found = Vec::with_capacity(bytes.len());
+        file.read_to_end(&mut found)?;
+        if found != bytes {
+            return Ok(false);
+        }
+        file.set_modified(SystemTime::now())?;
+        path.try_exists()
+    };
+    touched().unwrap_or_else(|_: io::Error| false)
+}
+
 #[async_trait]
 impl Blobs for LocalBlobs {
     async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError> {
@@ -68,14 +85,13 @@ impl Blobs for LocalBlobs {
             let digest = Digest::of(&bytes);
             let path = blobs.path(&digest);
             let parent = path.parent().unwrap_or(&blobs.dir);
-            match fs::read(&path) {
+            if stands(&path, &bytes) {
                 // Whoever wrote it may not have synced the directory yet.
-                Ok(found) if found == bytes => disk::sync_dir(parent)?,
+                disk::sync_dir(parent)?;
+            } else {
                 // Absent, or damaged on disk: these are the right bytes.
-                _ => {
-                    disk::create_dir(parent)?;
-                    disk::write_whole(&path, &blobs.scratch(), &bytes)?;
-                }
+                disk::create_dir(parent)?;
+                disk::write_whole(&path, &blobs.scratch(), &bytes)?;
             }
             Ok(digest)
         })
@@ -124,5 +140,9 @@ impl Blobs for LocalBlobs {
             Ok(()) => path.parent().map_or(Ok(()), disk::sync_dir),
         })
         .await
+    }
+
+    async fn list(&self) -> BlobList {
+        list::walk(self.dir.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! Immutable bytes, named by their digest.
 
 mod direct;
+mod list;
 mod local;
 mod read;
 mod s3;
@@ -10,7 +11,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::Digest;
+use domain::{Digest, Timestamp};
 use futures::stream::BoxStream;
 
 pub use direct::{Direct, DirectUpload, Signed};
@@ -23,12 +24,26 @@ use crate::StorageError;
 /// reading.
 pub type BlobStream = BoxStream<'static, Result<Bytes, StorageError>>;
 
+/// A blob as a listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobInfo {
+    pub digest: Digest,
+    /// Length as stored; the bytes are not looked at.
+    pub bytes: u64,
+    /// When it was last stored, by the clock of the store: storing the same bytes again makes it young again.
+    pub written_at: Timestamp,
+}
+
+/// Blobs in no particular order.
+pub type BlobList = BoxStream<'static, Result<BlobInfo, StorageError>>;
+
 /// Bytes that never change, found by their SHA-256.
 ///
 /// A call that is cancelled may still take effect; since bytes and name belong together, doing it again is harmless.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// Keeps `bytes` and gives their name. Durable when it returns; storing the same bytes again changes nothing.
+    /// Keeps `bytes` and gives their name. Durable when it returns; storing the same bytes again changes nothing but
+    /// their age.
     async fn put(&self, bytes: Bytes) -> Result<Digest, StorageError>;
 
     /// Begins a blob that comes in pieces, whose name is not known before its end.
@@ -58,6 +73,10 @@ pub trait Blobs: Send + Sync + 'static {
     fn direct(&self) -> Option<&dyn Direct> {
         None
     }
+
+    /// Every blob that is whole, page by page as the store gives them, never all in memory. One that is stored or
+    /// removed meanwhile may be listed or not.
+    async fn list(&self) -> BlobList;
 }
 
 /// A blob in the making. Nothing of it is seen before [`BlobWriter::finish`], and nothing of it stays when it is

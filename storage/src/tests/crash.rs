@@ -13,7 +13,7 @@ use domain::Digest;
 use tempfile::TempDir;
 
 use super::rig::{Rig, all, copy, copy_into, numbers, numbers_schema, values};
-use crate::{BlobStream, BlobWriter, Blobs, LocalBlobs, StorageError, Tables, wal};
+use crate::{BlobList, BlobStream, BlobWriter, Blobs, LocalBlobs, StorageError, Tables, wal};
 
 /// A log of three frames, the last one's start, and the snapshot before it.
 struct Log {
@@ -162,6 +162,9 @@ impl Blobs for Photographer {
     }
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.inner.delete(digest).await
+    }
+    async fn list(&self) -> BlobList {
+        self.inner.list().await
     }
 }
 

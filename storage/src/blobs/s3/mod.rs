@@ -7,6 +7,7 @@
 mod client;
 mod direct;
 mod failure;
+mod list;
 mod read;
 mod staging;
 mod write;
@@ -22,7 +23,7 @@ use futures::TryStreamExt as _;
 
 pub use client::{S3Keys, S3Options};
 
-use super::{BlobStream, BlobWriter, Blobs, Direct};
+use super::{BlobList, BlobStream, BlobWriter, Blobs, Direct};
 use crate::StorageError;
 use failure::{absent, failed};
 
@@ -71,7 +72,12 @@ impl fmt::Debug for S3Blobs {
 impl Place {
     fn key(&self, digest: &Digest) -> String {
         let name = digest.to_string();
-        format!("{}sha256/{}/{}", self.prefix, &name[..2], &name[2..])
+        format!("{}{}/{}", self.blobs(), &name[..2], &name[2..])
+    }
+
+    /// What the keys of all blobs begin with.
+    fn blobs(&self) -> String {
+        format!("{}sha256/", self.prefix)
     }
 
     fn staging(&self) -> String {
@@ -197,6 +203,10 @@ impl Blobs for S3Blobs {
 
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.place.delete(&self.place.key(digest)).await
+    }
+
+    async fn list(&self) -> BlobList {
+        list::walk(self.place.clone())
     }
 
     fn direct(&self) -> Option<&dyn Direct> {
