@@ -74,7 +74,8 @@ fn stands(path: &Path, bytes: &[u8]) -> bool {
         file.set_modified(SystemTime::now())?;
         path.try_exists()
     };
-    touched().unwrap_or_else(|_: io::Error| false)
+    let found: io::Result<bool> = touched();
+    found.unwrap_or(false)
 }
 
 #[async_trait]
