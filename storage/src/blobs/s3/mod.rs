@@ -74,7 +74,12 @@ impl fmt::Debug for S3Blobs {
 impl Place {
     fn key(&self, digest: &Digest) -> String {
         let name = digest.to_string();
-        format!("{}sha256/{}/{}", self.prefix, &name[..2], &name[2..])
+        format!("{}{}/{}", self.blobs(), &name[..2], &name[2..])
+    }
+
+    /// What the keys of all blobs begin with.
+    fn blobs(&self) -> String {
+        format!("{}sha256/", self.prefix)
     }
 
     fn staging(&self) -> String {
