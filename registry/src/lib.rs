@@ -87,6 +87,8 @@ struct Inner {
     completing: tokio::sync::Mutex<()>,
     /// Set when delivery begins.
     webhooks: OnceLock<webhook::Sender>,
+    /// Says that a webhook was registered or changed here.
+    webhooks_changed: tokio::sync::Notify,
 }
 
 impl Registry {
@@ -101,7 +103,15 @@ impl Registry {
         artifact::clean(tx.conn(), clock.now()).await?;
         tx.commit().await?;
         let completing = tokio::sync::Mutex::default();
-        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing, webhooks: OnceLock::new() }));
+        let registry = Self(Arc::new(Inner {
+            meta,
+            blobs,
+            points,
+            clock,
+            completing,
+            webhooks: OnceLock::new(),
+            webhooks_changed: tokio::sync::Notify::new(),
+        }));
         registry.ensure_default_experiment().await?;
         Ok(registry)
     }
