@@ -286,3 +286,43 @@ fn grpc_does_the_same() {
     });
     assert_eq!(champion(&server), 2);
 }
+
+#[test]
+fn approvers_at_two_servers_of_one_postgres_decide_once() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let url = runtime.block_on(storage::testing::Postgres::shared().database());
+    let start = || {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        (Server::start_with(data.path(), &["--set", &format!("metadata.url={url}")]), data)
+    };
+    let (one, two) = (start(), start());
+    let call = |path: &str, body: &Value| {
+        let path = format!("/api/2.0/mlflow/{path}");
+        one.0.call("POST", &path, "application/json", body.to_string().as_bytes()).ok()
+    };
+    call("registered-models/create", &json!({"name": "paper"}));
+    for _ in 0..2 {
+        call("model-versions/create", &json!({"name": "paper", "source": "s3://bucket/paper"}));
+    }
+    one.0.put(&format!("{MODEL}/aliases/champion"), &json!({"version": 1})).ok();
+    protect(&two.0, 1, &json!([]));
+    let refused = two.0.put(&format!("{MODEL}/aliases/champion"), &json!({"version": 2}));
+    refused.problem(403, "permission_denied");
+    let asked = ask(&two.0, 2, "cleo");
+    let path = format!("{MODEL}/approvals/{}/approve", text(&asked["id"]));
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let approvers: Vec<_> = (0..8)
+            .map(|n| {
+                let server = if n % 2 == 0 { &one.0 } else { &two.0 };
+                let path = &path;
+                scope.spawn(move || server.post(path, &json!({"actor": format!("p{n}")})).status)
+            })
+            .collect();
+        approvers.into_iter().map(|approver| approver.join().expect("it ends")).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 409)), "{statuses:?}");
+    let history = two.0.get(&format!("{MODEL}/history?alias=champion")).ok();
+    let of = |kind: &str| items(&history["events"]).iter().filter(|event| event["kind"] == kind).count();
+    assert_eq!((of("approval.approved"), of("alias.moved"), champion(&one.0)), (1, 2, 2));
+}

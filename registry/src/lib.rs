@@ -105,6 +105,8 @@ struct Inner {
     completing: [tokio::sync::Mutex<()>; TURNS],
     /// Set when delivery begins.
     webhooks: OnceLock<webhook::Sender>,
+    /// Says that a webhook was registered or changed here.
+    webhooks_changed: tokio::sync::Notify,
 }
 
 impl Registry {
@@ -118,8 +120,15 @@ impl Registry {
         let mut tx = meta.begin().await?;
         artifact::clean(tx.conn(), clock.now()).await?;
         tx.commit().await?;
-        let completing = Default::default();
-        let registry = Self(Arc::new(Inner { meta, blobs, points, clock, completing, webhooks: OnceLock::new() }));
+        let registry = Self(Arc::new(Inner {
+            meta,
+            blobs,
+            points,
+            clock,
+            completing: Default::default(),
+            webhooks: OnceLock::new(),
+            webhooks_changed: tokio::sync::Notify::new(),
+        }));
         registry.ensure_default_experiment().await?;
         Ok(registry)
     }

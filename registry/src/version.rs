@@ -140,34 +140,6 @@ impl Registry {
         Ok(changed)
     }
 
-    /// Moves a version to a stage; with `archive`, what stood there before becomes archived.
-    ///
-    /// # Errors
-    /// An unknown version, `archive` for a stage that many versions share, or a stage that a protected alias holds.
-    pub async fn move_to_stage(
-        &self,
-        version: &ModelRef,
-        stage: Stage,
-        archive: bool,
-    ) -> Result<ModelVersion, RegistryError> {
-        if archive && !matches!(stage, Stage::Staging | Stage::Production) {
-            let problem = "is not one that versions are archived from";
-            let hint = "archive existing versions only for Staging or Production";
-            return Err(RegistryError::invalid(format!("stage `{}`", stage.as_str()), problem, hint));
-        }
-        let now = self.now();
-        let mut tx = self.begin().await?;
-        let before = one(tx.conn(), version).await?.stage;
-        if before != stage || archive {
-            approval::stage_free(tx.conn(), version, before).await?;
-            approval::stage_free(tx.conn(), version, stage).await?;
-        }
-        shift(&mut tx, version, stage, archive, now).await?;
-        let changed = one(tx.conn(), version).await?;
-        tx.commit().await?;
-        Ok(changed)
-    }
-
     /// Deletes a version and the aliases that point at it. Its number is not given again.
     ///
     /// # Errors
@@ -183,44 +155,6 @@ impl Registry {
         touch(tx.conn(), &version.model, now).await?;
         Ok(tx.commit().await?)
     }
-}
-
-/// Moves a version that exists to a stage and tells of it; with `archive`, what stood there before becomes archived.
-/// The caller has seen to it that it may move.
-pub(crate) async fn shift(
-    tx: &mut Tx,
-    version: &ModelRef,
-    stage: Stage,
-    archive: bool,
-    now: Timestamp,
-) -> Result<(), RegistryError> {
-    let (model, number) = (version.model.as_str(), i64::from(version.version));
-    if archive {
-        let archived: Vec<i64> = sqlx::query_scalar(
-            "UPDATE registry_versions SET stage = 'Archived', updated_at = $4
-             WHERE model = $1 AND version <> $2 AND stage = $3 RETURNING version",
-        )
-        .bind(model)
-        .bind(number)
-        .bind(stage.as_str())
-        .bind(now.micros())
-        .fetch_all(tx.conn())
-        .await?;
-        for other in archived {
-            let other = ModelRef { model: version.model.clone(), version: row::uncount(other, "version")? };
-            let body = json!({"stage": Stage::Archived, "in_favour_of": version.version});
-            note(tx, now, EventKind::VersionChanged, &other, body).await?;
-        }
-    }
-    sqlx::query("UPDATE registry_versions SET stage = $3, updated_at = $4 WHERE model = $1 AND version = $2")
-        .bind(model)
-        .bind(number)
-        .bind(stage.as_str())
-        .bind(now.micros())
-        .execute(tx.conn())
-        .await?;
-    touch(tx.conn(), &version.model, now).await?;
-    note(tx, now, EventKind::VersionChanged, version, json!({"stage": stage})).await
 }
 
 /// Removes a version that exists, with its aliases, and its files where it alone had them.

@@ -8,7 +8,7 @@ use serde_json::json;
 use storage::{Tx, sql::Conn};
 
 use super::{Approval, COMMENT_CHARS_MAX, GateResult, Protection, Verdict, Vote, facts::Facts, same_person, store};
-use crate::{AliasMove, Registry, RegistryError, Stage, alias, check, version};
+use crate::{AliasMove, Registry, RegistryError, Stage, alias, check, stage, version};
 
 impl Registry {
     /// Says something of a request. The last approval that is needed moves the alias, in the same transaction; one
@@ -110,7 +110,7 @@ async fn approve(tx: &mut Tx, mut asked: Approval, vote: Vote, again: bool) -> R
     };
     alias::point(tx, moved, from, vote.at).await?;
     if let Some(stage) = Stage::named(&asked.alias) {
-        version::shift(tx, &reference, stage, true, vote.at).await?;
+        stage::shift(tx, &reference, stage, true, vote.at).await?;
     }
     let others = store::Waiting { model: &asked.model, alias: Some(&asked.alias), version: None };
     store::supersede(tx, &others, "the alias moved", &vote.actor, vote.at, Some(cause)).await

@@ -72,6 +72,7 @@ impl Registry {
         let since = note(&mut tx, now, EventKind::WebhookCreated, &webhook, actor).await?;
         store::insert(tx.conn(), &webhook, new.secret.as_ref(), since).await?;
         tx.commit().await?;
+        self.0.webhooks_changed.notify_one();
         Ok(webhook)
     }
 
@@ -127,6 +128,7 @@ impl Registry {
             store::set_secret(tx.conn(), id, secret.as_ref()).await?;
         }
         tx.commit().await?;
+        self.0.webhooks_changed.notify_one();
         Ok(changed)
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{Registry, RegistryError};
 
-/// How often is looked for what another server left behind.
+/// How often is looked for what another server registered or left behind.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a server keeps the turn to deliver to a webhook; longer than an attempt takes.
 const TURN: Span = Span::from_micros(30_000_000);
@@ -49,12 +49,13 @@ impl Registry {
         let mut newest = self.meta().journal().watch();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut after, mut at_work) = (None, HashSet::new());
+        let (mut after, mut at_work, mut wanted) = (None, HashSet::new(), true);
         let mut workers: FuturesUnordered<BoxFuture<'_, WebhookId>> = FuturesUnordered::new();
         loop {
             newest.borrow_and_update();
             match self.take_stock(&mut after).await {
-                Ok(busy) => {
+                Ok((anybody, busy)) => {
+                    wanted = anybody;
                     for id in busy.into_iter().filter(|id| at_work.insert(*id)) {
                         let server = server.as_str();
                         workers.push(async move { self.drain(id, server).await }.boxed());
@@ -64,21 +65,25 @@ impl Registry {
                 Err(error) => tracing::warn!(%error, "could not look for what webhooks are to be told"),
             }
             tokio::select! {
-                changed = newest.changed() => if changed.is_err() { return },
+                // While nobody wants to be told, runs and metrics cost nothing here.
+                changed = newest.changed(), if wanted => if changed.is_err() { return },
+                () = self.0.webhooks_changed.notified() => {}
                 Some(id) = workers.next(), if !workers.is_empty() => drop(at_work.remove(&id)),
                 _ = look.tick() => {}
             }
         }
     }
 
-    /// Queues what happened and gives the webhooks for which something waits.
-    async fn take_stock(&self, after: &mut Option<u64>) -> Result<Vec<WebhookId>, RegistryError> {
+    /// Queues what happened; whether there is anybody to tell, and the webhooks for which something waits.
+    async fn take_stock(&self, after: &mut Option<u64>) -> Result<(bool, Vec<WebhookId>), RegistryError> {
         let from = match *after {
             Some(after) => after,
             None => store::cursor(&mut *self.meta().reader().begin().await?).await?,
         };
-        *after = Some(self.queue_events(from).await?);
-        store::busy(&mut *self.meta().reader().begin().await?).await
+        let (last, anybody) = self.queue_events(from).await?;
+        *after = Some(last);
+        let busy = if anybody { store::busy(&mut *self.meta().reader().begin().await?).await? } else { Vec::new() };
+        Ok((anybody, busy))
     }
 
     /// Delivers what waits for one webhook, oldest first, until nothing does.

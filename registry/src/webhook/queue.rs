@@ -22,17 +22,20 @@ const BATCH: usize = 256;
 const WAITING_MAX: u64 = 1_000;
 
 impl Registry {
-    /// Queues all that happened after the event numbered `after`; gives the number of the last event looked at.
-    pub(super) async fn queue_events(&self, after: u64) -> Result<u64, RegistryError> {
+    /// Queues all that happened after the event numbered `after`; gives the number of the last event looked at, and
+    /// whether anybody wants to be told at all.
+    pub(super) async fn queue_events(&self, after: u64) -> Result<(u64, bool), RegistryError> {
         // Read before the webhooks are: one that is registered later wants only what comes later.
         let newest = *self.meta().journal().watch().borrow();
         let subscribers = store::subscribers(&mut *self.meta().reader().begin().await?).await?;
-        let Some(since) = subscribers.iter().map(|one| one.since).min() else { return Ok(newest.max(after)) };
+        let Some(since) = subscribers.iter().map(|one| one.since).min() else {
+            return Ok((newest.max(after), false));
+        };
         let mut after = after.max(since.min(newest));
         let mut prompts = HashMap::new();
         loop {
             let events = self.meta().journal().read(after, BATCH).await?;
-            let Some(last) = events.last().map(|event| event.seq) else { return Ok(after) };
+            let Some(last) = events.last().map(|event| event.seq) else { return Ok((after, true)) };
             let mut wanted = Vec::new();
             for event in &events {
                 let Some(model) = model_of(event) else { continue };
