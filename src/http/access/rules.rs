@@ -120,6 +120,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/api/v1/imports", Needs(Operate)),
     ("POST", "/api/v1/gc", Needs(Operate)),
     ("POST", "/millpond.registry.v1.Registry/VerifyVersion", Needs(Write)),
+    ("POST", "/millpond.registry.v1.Registry/ImportVersion", Needs(Write)),
     ("POST", "/millpond.registry.v1.Registry/StartRun", Needs(Write)),
     ("POST", "/millpond.registry.v1.Registry/LogMetrics", Needs(Write)),
     ("POST", "/millpond.registry.v1.Registry/FinishRun", Needs(Write)),
