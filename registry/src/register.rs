@@ -9,7 +9,7 @@ use domain::{
     Digest, EventKind, ModelFiles, ModelName, ModelRef, NewEvent, RunId, Signature, Timestamp, ports::OpenedModel,
 };
 use futures::future::try_join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use storage::{Tx, require_stored, sql::Conn};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::{
     artifact::{self, StoredFile},
     bring, check,
     contents::{self, Contents},
-    mlmodel, model, model_tag,
+    logged_model, mlmodel, model, model_tag,
     numbering::{Original, take_number},
     row, run,
     source::{self, Source},
@@ -29,8 +29,6 @@ use crate::{
 const LINK_BYTES_MAX: usize = 4096;
 /// How often registering starts over because its source was written to meanwhile.
 const TRIES: usize = 4;
-/// The tag of a logged model in which MLflow's pages look for its versions.
-const VERSIONS_TAG: &str = "mlflow.modelVersions";
 
 /// A version about to be registered from bytes in hand.
 #[derive(Debug, Clone)]
@@ -260,7 +258,7 @@ async fn finish(
 ) -> Result<ModelVersion, RegistryError> {
     insert(tx.conn(), &version, &files).await?;
     if let Some(logged) = &version.logged_model {
-        tag_logged_model(tx.conn(), logged, &version).await?;
+        logged_model::list_version(tx.conn(), logged, &version).await?;
     }
     version.files = files.into_iter().map(|file| (file.path, file.digest)).collect();
     tx.append(NewEvent {
@@ -411,33 +409,6 @@ async fn logged_model(conn: &mut Conn, id: &str) -> Result<LoggedRow, RegistryEr
     .fetch_optional(conn)
     .await?;
     found.ok_or_else(|| RegistryError::NoSuch { what: "logged model", name: id.to_owned() })
-}
-
-/// Adds the version to the list that MLflow's pages read from its logged model.
-async fn tag_logged_model(conn: &mut Conn, id: &str, version: &ModelVersion) -> Result<(), RegistryError> {
-    let listed: Option<String> =
-        sqlx::query_scalar("SELECT value FROM registry_logged_model_tags WHERE model = $1 AND key = $2")
-            .bind(id)
-            .bind(VERSIONS_TAG)
-            .fetch_optional(&mut *conn)
-            .await?;
-    // Clients write this tag too, so what stands there may be anything.
-    let mut list: Vec<Value> = listed.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let entry = json!({"name": version.model, "version": version.version});
-    // A version of another store is in the list already.
-    if !list.contains(&entry) {
-        list.push(entry);
-    }
-    sqlx::query(
-        "INSERT INTO registry_logged_model_tags (model, key, value) VALUES ($1, $2, $3)
-         ON CONFLICT (model, key) DO UPDATE SET value = excluded.value",
-    )
-    .bind(id)
-    .bind(VERSIONS_TAG)
-    .bind(row::to_json(&list))
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 pub(crate) async fn files_of(conn: &mut Conn, version: &ModelRef) -> Result<Vec<StoredFile>, RegistryError> {

@@ -6,6 +6,7 @@
 //! [`Blobs`] and [`Kv`] may be repeated, repeating is always a right answer, and that is what the suites do.
 
 mod journal;
+mod listing;
 mod meta;
 mod postgres;
 mod s3;
@@ -28,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 use domain::Digest;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{BlobInfo, BlobList, BlobStream, BlobWriter, Blobs, Floor, Kv, Pair, StorageError};
+use crate::{BlobList, BlobStream, BlobWriter, Blobs, Floor, Kv, Pair, StorageError};
 
 /// On which side of a failing call the failure lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,8 +228,8 @@ pub async fn blobs_suite<B: Blobs>(fresh: impl AsyncFn() -> B) {
     a_blob_is_not_there_before_its_end(&fresh().await).await;
     a_range_is_what_the_blob_has_of_it(&fresh().await).await;
     a_reader_reads_to_the_end_although_the_blob_is_deleted(&fresh().await).await;
-    a_listing_shows_every_whole_blob_once(&fresh().await).await;
-    a_blob_stored_again_is_young_again(&fresh().await).await;
+    listing::shows_every_whole_blob_once(&fresh().await).await;
+    listing::shows_a_blob_stored_again_as_young_again(&fresh().await).await;
 }
 
 async fn put(blobs: &impl Blobs, bytes: &'static [u8]) -> Digest {
@@ -363,64 +364,6 @@ async fn a_reader_reads_to_the_end_although_the_blob_is_deleted(blobs: &impl Blo
     insist(async || blobs.delete(&digest).await).await.expect("delete");
     let rest: Vec<Bytes> = reading.try_collect().await.expect("read to the end");
     assert!([vec![first, second], rest].concat().concat() == bytes);
-}
-
-/// Every blob with its length and age, in the order of the digests.
-async fn listed(blobs: &impl Blobs) -> Vec<BlobInfo> {
-    let mut all = insist(async || blobs.list().await.try_collect::<Vec<_>>().await).await.expect("list");
-    all.sort_unstable_by_key(|blob| blob.digest);
-    all
-}
-
-async fn a_listing_shows_every_whole_blob_once(blobs: &impl Blobs) {
-    assert_eq!(listed(blobs).await, []);
-    let mut expected = Vec::new();
-    for length in 0..40 {
-        let bytes = noise(length * 997);
-        let (digest, bytes) = insist(async || write_pieces(blobs, &bytes, &[]).await).await.expect("written");
-        expected.push((digest, bytes));
-    }
-    put(blobs, b"twice").await;
-    put(blobs, b"twice").await;
-    expected.push((Digest::of(b"twice"), 5));
-    let gone = put(blobs, b"gone").await;
-    insist(async || blobs.delete(&gone).await).await.expect("delete");
-    let half = insist(async || {
-        let mut writer = blobs.writer().await?;
-        writer.write(noise(500_000)).await?;
-        Ok::<_, StorageError>(writer)
-    });
-    let half = half.await.expect("begun");
-    expected.sort_unstable();
-    let found = listed(blobs).await;
-    assert_eq!(found.iter().map(|blob| (blob.digest, blob.bytes)).collect::<Vec<_>>(), expected);
-    drop(half);
-}
-
-async fn a_blob_stored_again_is_young_again(blobs: &impl Blobs) {
-    let large = noise(600_000);
-    let (small, large_digest) = (put(blobs, b"again").await, Digest::of(&large));
-    insist(async || write_pieces(blobs, &large, &[]).await).await.expect("written");
-    let age = async |digest: Digest| {
-        listed(blobs).await.into_iter().find(|blob| blob.digest == digest).expect("it is listed").written_at
-    };
-    // Stores count time in steps of up to a second.
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    for (digest, before) in [(small, age(small).await), (large_digest, age(large_digest).await)] {
-        loop {
-            if digest == small {
-                put(blobs, b"again").await;
-            } else {
-                insist(async || write_pieces(blobs, &large, &[]).await).await.expect("written");
-            }
-            let now = age(digest).await;
-            assert!(now >= before, "{now} is before {before}");
-            if now > before {
-                break;
-            }
-            assert!(std::time::Instant::now() < patience, "{digest} stays as old as it was");
-        }
-    }
 }
 
 /// What every [`Kv`] keeps to; `fresh` gives an empty one.

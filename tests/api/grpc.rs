@@ -14,8 +14,8 @@ use proto::{
         lineage_client::LineageClient, pipelines_client::PipelinesClient,
     },
     registry::{
-        FinishRunRequest, GetRunRequest, GetVersionRequest, LogMetricsRequest, Metric, StartRunRequest,
-        registry_client::RegistryClient,
+        FinishRunRequest, GetRunRequest, GetVersionRequest, ImportVersionRequest, LogMetricsRequest, Metric,
+        StartRunRequest, VerifyVersionRequest, registry_client::RegistryClient,
     },
     serving::{DeployRequest, GetEndpointRequest, PredictRequest, Target, serving_client::ServingClient},
     to_struct,
@@ -192,6 +192,31 @@ fn the_registry_tracks_runs_and_knows_versions() {
         refused(client.get_run(GetRunRequest { run: "not-an-id".into() }).await, Code::InvalidArgument, "run");
         let unknown = GetVersionRequest { model: ENDPOINT.into(), version: 999 };
         refused(client.get_version(unknown).await, Code::NotFound, "999");
+    });
+}
+
+#[test]
+fn the_files_of_a_version_are_read_back_and_uploaded_ones_imported() {
+    on(async |channel| {
+        let mut client = RegistryClient::new(channel);
+        let ask = |version, file: &str| VerifyVersionRequest { model: ENDPOINT.into(), version, file: file.into() };
+        let all = client.verify_version(ask(1, "")).await.expect("an answer").into_inner();
+        assert!(all.whole && all.files.len() == 3, "{all:?}");
+        assert!(all.files.iter().all(|file| file.state == "whole" && file.bytes > 0), "{all:?}");
+        let one = client.verify_version(ask(1, "model.onnx")).await.expect("an answer").into_inner();
+        assert_eq!(one.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["model.onnx"]);
+        refused(client.verify_version(ask(999, "")).await, Code::NotFound, "999");
+
+        let started = StartRunRequest { experiment: "imports".into(), ..StartRunRequest::default() };
+        let run = client.start_run(started).await.expect("an answer").into_inner().id;
+        let import = |directory: &str| ImportVersionRequest {
+            model: "over-grpc".into(),
+            run: run.clone(),
+            directory: directory.into(),
+            ..ImportVersionRequest::default()
+        };
+        refused(client.import_version(import("../model")).await, Code::InvalidArgument, "directory");
+        refused(client.import_version(import("model")).await, Code::InvalidArgument, "has no files");
     });
 }
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -157,5 +158,32 @@ def compare(folder):
     print(len(there))
 
 
+def dump(folder):
+    """The tables as statements for Postgres, with the types that MLflow gives their columns there."""
+    source = sqlite3.connect(folder / "mlflow.db")
+    tables = [name for (name,) in source.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    out = []
+    for table in tables:
+        columns = [(name, kind) for _, name, kind, *_ in source.execute(f"PRAGMA table_info({table})")]
+        if not any(part in table for part in ["experiment", "run", "metric", "param", "tag", "input", "dataset", "model"]):
+            continue
+        kinds = [(name, "DOUBLE PRECISION" if kind == "FLOAT" else kind) for name, kind in columns]
+        if any(kind == "JSON" or "BLOB" in kind for _, kind in kinds):
+            continue
+        out.append(f"CREATE TABLE {table} ({', '.join(f'{chr(34)}{n}{chr(34)} {k}' for n, k in kinds)});")
+
+        def literal(value, kind):
+            if value is None:
+                return "NULL"
+            if kind == "BOOLEAN":
+                return "TRUE" if value else "FALSE"
+            return repr(value) if isinstance(value, (int, float)) else "'" + value.replace("'", "''") + "'"
+
+        for row in source.execute(f"SELECT * FROM {table}"):
+            values = ", ".join(literal(value, kind) for value, (_, kind) in zip(row, kinds))
+            out.append(f"INSERT INTO {table} VALUES ({values});")
+    (folder / "postgres.sql").write_text("\n".join(out))
+
+
 if __name__ == "__main__":
-    {"make": make, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
+    {"make": make, "dump": dump, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))

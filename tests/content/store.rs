@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 static STORE: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary directory");
     python("store.py", &["make", text(folder.path())], "");
+    python("store.py", &["dump", text(folder.path())], "");
     folder
 });
 
@@ -80,6 +82,29 @@ fn mlflows_client_finds_the_whole_store_again_also_after_an_interruption() {
     let new = json!({"name": "iris", "source": "s3://bucket/model"});
     let next = server.post("/api/2.0/mlflow/model-versions/create", &new).ok();
     assert_eq!(next["model_version"]["version"], "4");
+}
+
+#[test]
+fn a_store_in_postgres_comes_to_a_server_on_postgres() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (store, own) = runtime.block_on(async {
+        let postgres = storage::testing::Postgres::shared();
+        let (store, own) = (postgres.database().await, postgres.database().await);
+        let statements = std::fs::read_to_string(STORE.path().join("postgres.sql")).expect("it was dumped");
+        let mut conn = sqlx::PgConnection::connect(&store).await.expect("it takes connections");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut conn).await.expect("the tables are made");
+        (store, own)
+    });
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(data.path(), &["--set", &format!("metadata.url={own}")]);
+    let artifacts = format!("{}/mlruns", text(STORE.path()));
+    let (whole, report) = json_of(&server, &["import", "mlflow", "--store", &store, "--artifacts", &artifacts]);
+    assert!(whole, "{report:#}");
+    assert_eq!((counts(&report, "runs"), counts(&report, "versions")), ((5, 0), (2, 0)));
+    python("store.py", &["compare", text(STORE.path())], &server.url);
+    assert!(run(&server, &["models", "verify"]).status.success());
+    let (_, cleared) = json_of(&server, &["gc", "--dry-run", "--older-than", "1h"]);
+    assert_eq!(cleared["garbage"], 0);
 }
 
 #[test]

@@ -19,6 +19,9 @@ pub(super) fn field(cursor: &mut Cursor<'_>, end: u64) -> Result<Option<(u64, Va
     cursor.step()?;
     let at = cursor.at();
     let tag = varint(cursor)?;
+    if tag >> 3 == 0 {
+        return Err(Fault::bad(format!("has a field without a number at byte {at}")));
+    }
     let value = match tag & 7 {
         0 => Value::Number(varint(cursor)?),
         1 => Value::Number(u64::from_le_bytes(cursor.array()?)),

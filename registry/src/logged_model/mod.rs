@@ -1,6 +1,7 @@
 //! Logged models: what a run made, before anybody registers it: files, parameters, tags, and how it measured.
 
 mod read;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use storage::{Tx, sql::Conn};
 
 pub use self::read::{ModelDataset, ModelOrder, ModelSearch};
+pub(crate) use self::versions::list_version;
 use crate::{Registry, RegistryError, check, experiment, nickname, row};
 
 /// How far a logged model's files have come.

@@ -418,6 +418,13 @@ impl Source {
 
     /// Registered models, or the name of one that cannot be here.
     pub async fn models(&self) -> Result<Vec<Result<BroughtModel, String>>, StorageError> {
+        #[derive(FromRow)]
+        struct Found {
+            name: String,
+            created: Option<i64>,
+            updated: Option<i64>,
+            text: Option<String>,
+        }
         let columns = [
             ("name", "name"),
             ("#creation_time", "created"),
@@ -425,10 +432,9 @@ impl Source {
             ("description", "text"),
         ];
         let more = format!("{} ORDER BY 1", self.workspace("registered_models"));
-        let rows: Vec<(String, Option<i64>, Option<i64>, Option<String>)> =
-            self.rows(self.select("registered_models", &columns, &more), &[]).await?;
         let mut all = Vec::new();
-        for (name, created, updated, description) in rows {
+        for found in self.rows::<Found>(self.select("registered_models", &columns, &more), &[]).await? {
+            let Found { name, created, updated, text: description } = found;
             let Ok(model) = name.parse() else {
                 all.push(Err(name));
                 continue;
