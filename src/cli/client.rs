@@ -109,8 +109,12 @@ impl Client {
         self.call(Method::PUT, path, JSON, body.to_string().as_bytes())
     }
 
-    pub fn delete(&self, path: &str, body: &Value) -> Result<Value, CallError> {
-        self.call(Method::DELETE, path, JSON, body.to_string().as_bytes())
+    /// With a body only where the call reads one: one that is not read may cost the connection.
+    pub fn delete(&self, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+        match body {
+            Some(body) => self.call(Method::DELETE, path, JSON, body.to_string().as_bytes()),
+            None => self.call(Method::DELETE, path, "", &[]),
+        }
     }
 
     /// Sends bytes of any type.

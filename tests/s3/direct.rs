@@ -72,8 +72,13 @@ impl<'a> Upload<'a> {
 
     /// What completion wants to know of the part.
     pub fn send(&self, number: usize, part: &[u8]) -> Value {
-        let sent = call("PUT", self.url(number), None, part).expect("the store answers").ok();
-        json!({"part_number": number, "etag": sent.headers["etag"], "url": self.url(number)})
+        self.try_part(number, part).expect("the store answers")
+    }
+
+    /// `None` where nobody answers, as a server that is dead.
+    pub fn try_part(&self, number: usize, part: &[u8]) -> Option<Value> {
+        let sent = call("PUT", self.url(number), None, part).ok()?.ok();
+        Some(json!({"part_number": number, "etag": sent.headers["etag"], "url": self.url(number)}))
     }
 }
 

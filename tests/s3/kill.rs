@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::mpsc::{Sender, channel},
     thread,
 };
@@ -83,7 +84,8 @@ impl Work<'_> {
             let (name, bytes) = file("parts", self.round, turn, (6 << 20) + 997 * turn as usize);
             let parts: Vec<&[u8]> = bytes.chunks(5 << 20).collect();
             let upload = Upload::create(self.server, self.root, &name, parts.len())?;
-            let sent: Vec<Value> = (1..).zip(&parts).map(|(number, part)| upload.send(number, part)).collect();
+            let sent: Option<Vec<Value>> = (1..).zip(&parts).map(|(at, part)| upload.try_part(at, part)).collect();
+            let sent = sent?;
             let completed = upload.ask("complete", &json!({"parts": sent}))?;
             if completed.body.is_empty() {
                 return None;
@@ -207,10 +209,19 @@ fn check(server: &Server, run: &str, root: &str, ledger: &Ledger) {
 }
 
 #[test]
-fn whatever_was_acknowledged_survives_and_nothing_half_made_is_seen() {
+fn whatever_was_acknowledged_survives_in_a_bucket_and_nothing_half_made_is_seen() {
     let shared = Shared::new();
+    survives(|data| shared.start(data));
+}
+
+#[test]
+fn whatever_was_acknowledged_survives_on_disk_and_nothing_half_made_is_seen() {
+    survives(Server::start);
+}
+
+fn survives(start: impl Fn(&Path) -> Server) {
     let data = tempfile::tempdir().expect("a directory");
-    let mut server = shared.start(data.path());
+    let mut server = start(data.path());
     let (id, root) = run(&server);
     let mut ledger = Ledger::default();
     let mut random = SEED;
@@ -221,7 +232,7 @@ fn whatever_was_acknowledged_survives_and_nothing_half_made_is_seen() {
         random ^= random << 17;
         let work = Work { server: &server, run: &id, root: &root, round };
         write_until_killed(&work, 40 + (random % 60) as usize, &mut ledger);
-        server = shared.start(data.path());
+        server = start(data.path());
         check(&server, &id, &root, &ledger);
     }
     let kinds = ["small", "large", "parts"].map(|kind| ledger.files.iter().filter(|f| f.starts_with(kind)).count());

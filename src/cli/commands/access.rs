@@ -73,7 +73,7 @@ impl Tokens {
                 output::show(global.json, &client.post(&path, &json!({"overlap": overlap}))?, made);
             }
             Self::Revoke { id } => {
-                let answer = client.delete(&format!("/api/v1/tokens/{}", encode(id)), &json!({}))?;
+                let answer = client.delete(&format!("/api/v1/tokens/{}", encode(id)), None)?;
                 output::show(global.json, &answer, |token| {
                     format!("{id} of {} is revoked\n", output::cell(&token["name"]))
                 });

@@ -1,12 +1,17 @@
 //! What stands before every route: whether there is a rule for it, and whether the caller holds the right it needs.
 
+use std::time::Duration;
+
 use axum::{
+    body::Body,
     extract::{Request, State},
-    http::request::Parts,
+    http::{header, request::Parts},
     middleware::Next,
     response::Response,
 };
+use bytes::Bytes;
 use domain::ErrorCode;
+use http_body_util::BodyExt as _;
 use storage::Caller;
 
 use super::{
@@ -16,6 +21,10 @@ use super::{
     rules::{self, Rule},
 };
 use crate::{app::App, http::layers::RequestId, http::problem::Problem};
+
+/// How much of a refused body is read, and for how long.
+const DRAINED_BYTES: usize = 1 << 20;
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Lets a request pass to its route, or answers it.
 pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -27,12 +36,12 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
     }
     let (parts, body) = request.into_parts();
     if let Some(TurnedAway { problem, .. }) = turned_away {
-        return turn_away(&app, Problem::clone(&problem), &route, None, &parts).await;
+        return turn_away(&app, Problem::clone(&problem), &route, None, &parts, body).await;
     }
     // Without one nobody was let in: whoever forgot the door gets nothing.
     let Some(visitor) = parts.extensions.get::<Visitor>().cloned() else {
         let problem = Problem::new(ErrorCode::Unauthenticated, "nobody was let in", "");
-        return turn_away(&app, problem, &route, None, &parts).await;
+        return turn_away(&app, problem, &route, None, &parts, body).await;
     };
     let refused = match rule {
         Some(Rule::Needs(right)) if !visitor.may(right) => visitor.lacks(right),
@@ -44,10 +53,13 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
             return storage::acting(Caller { name, request: id }, next.run(request)).await;
         }
         // Also what has a handler: deny by default.
-        None => return rules::not_served(&parts.method, parts.uri.path(), &route, &parts.headers),
+        None => {
+            drain(&parts, body).await;
+            return rules::not_served(&parts.method, parts.uri.path(), &route, &parts.headers);
+        }
     };
     let problem = Problem::new(ErrorCode::PermissionDenied, refused, "ask an admin for a token that may");
-    turn_away(&app, problem, &route, Some(&visitor), &parts).await
+    turn_away(&app, problem, &route, Some(&visitor), &parts, body).await
 }
 
 /// Answers with `problem` and keeps the attempt in the audit log.
@@ -58,4 +70,23 @@ async fn turn_away(app: &App, problem: Problem, route: &str, visitor: Option<&Vi
         tracing::error!(%error, "a refused attempt could not be written to the journal");
     }
     refuse::answer(problem, parts.uri.path(), &parts.headers)
+}
+
+/// Reads what comes with a request that is refused and throws it away, within limits: a client that writes before it
+/// reads would otherwise see a broken connection instead of the answer. Who asks first whether to send is told no.
+async fn drain(parts: &Parts, mut body: Body) {
+    if parts.headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let read = async {
+        let mut left = DRAINED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // What did not come by then is not waited for.
+    let _ = tokio::time::timeout(DRAINED_WITHIN, read).await;
 }
