@@ -4,6 +4,7 @@
 //! run again, and one that is run again changes nothing.
 
 mod places;
+mod rows;
 mod source;
 mod tally;
 
@@ -15,14 +16,14 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use domain::Timestamp;
 use indicatif::{ProgressBar, ProgressStyle};
 use registry::{Brought, BroughtVersion, Record, Stage};
 use serde_json::{Value, json};
 
 use self::{
     places::Places,
-    source::{Source, SourceModel, SourceRun, SourceVersion},
+    rows::{SourceModel, SourceRun, SourceVersion, instant},
+    source::Source,
     tally::Tally,
 };
 use super::{
@@ -241,7 +242,6 @@ impl Import {
             return Ok(());
         };
         let run = version.run.filter(|run| self.experiments.contains_key(run)).and_then(|run| run.parse().ok());
-        let instant = |millis: Option<i64>| Timestamp::from_micros(millis.unwrap_or(0).saturating_mul(1_000));
         let record = BroughtVersion {
             model: version.name.parse()?,
             version: number,
@@ -252,8 +252,8 @@ impl Import {
             description: version.description.unwrap_or_default(),
             user_id: version.user_id.unwrap_or_default(),
             run_link: version.run_link.unwrap_or_default(),
-            created_at: instant(version.created),
-            updated_at: instant(version.updated.or(version.created)),
+            created_at: instant(version.created.unwrap_or(0)),
+            updated_at: instant(version.updated.or(version.created).unwrap_or(0)),
             tags: store.version_tags(&version.name, version.version).await?,
         };
         self.bring("versions", &name, Record::Version(record))?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{RunId, Timestamp, state::RunState};
+use domain::{RunId, state::RunState};
 use futures::{StreamExt as _, TryStreamExt as _};
 use registry::{
     BroughtExperiment, BroughtLoggedModel, BroughtMeasure, BroughtModel, BroughtRun, DatasetInput, MetricPoint,
@@ -13,6 +13,8 @@ use storage::{
     StorageError,
     sql::{Db, Dialect, Pool, Row, open_foreign},
 };
+
+use super::rows::{SourceModel, SourceRun, SourceVersion, deleted, instant};
 
 /// The stage of versions that were deleted.
 const DELETED_STAGE: &str = "Deleted_Internal";
@@ -47,36 +49,6 @@ const TABLES: [&str; 19] = [
     "model_version_tags",
     "alembic_version",
 ];
-
-/// A run beside its record.
-pub struct SourceRun {
-    pub record: BroughtRun,
-    pub artifact_uri: String,
-    pub deleted_at: Option<Timestamp>,
-}
-
-/// A logged model beside its record.
-pub struct SourceModel {
-    pub record: BroughtLoggedModel,
-    pub artifact_uri: String,
-    pub deleted_at: Option<Timestamp>,
-}
-
-/// A version as its row says.
-#[derive(FromRow)]
-pub struct SourceVersion {
-    pub name: String,
-    pub version: i64,
-    pub created: Option<i64>,
-    pub updated: Option<i64>,
-    pub description: Option<String>,
-    pub user_id: Option<String>,
-    pub stage: Option<String>,
-    pub source: Option<String>,
-    pub run: Option<String>,
-    pub run_link: Option<String>,
-    pub storage_location: Option<String>,
-}
 
 /// Key and value.
 type Pair = (String, Option<String>);
@@ -493,14 +465,4 @@ impl Source {
         let more = format!("{} ORDER BY 1, 2", self.workspace("registered_model_aliases"));
         self.rows(self.select("registered_model_aliases", &columns, &more), &[]).await
     }
-}
-
-/// MLflow counts milliseconds.
-fn instant(millis: i64) -> Timestamp {
-    Timestamp::from_micros(millis.saturating_mul(1_000))
-}
-
-/// When something was deleted, if it was.
-fn deleted(stage: Option<&str>, at: Option<Timestamp>) -> Option<Timestamp> {
-    (stage == Some("deleted")).then(|| at.unwrap_or(Timestamp::from_micros(0)))
 }
