@@ -163,6 +163,10 @@ impl Blobs for Photographer {
     async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         self.inner.delete(digest).await
     }
+    async fn claim(&self, owner: &str) -> Result<(), StorageError> {
+        self.inner.claim(owner).await
+    }
+
     async fn list(&self) -> BlobList {
         self.inner.list().await
     }
