@@ -63,7 +63,15 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
 }
 
 /// Answers with `problem` and keeps the attempt in the audit log.
-async fn turn_away(app: &App, problem: Problem, route: &str, visitor: Option<&Visitor>, parts: &Parts) -> Response {
+async fn turn_away(
+    app: &App,
+    problem: Problem,
+    route: &str,
+    visitor: Option<&Visitor>,
+    parts: &Parts,
+    body: Body,
+) -> Response {
+    drain(parts, body).await;
     let call = format!("{} {route}", parts.method);
     let attempt = attempt(parts, visitor, call, problem.error_code());
     if let Err(error) = app.access.refused(attempt).await {
