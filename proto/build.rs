@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 5] = ["features", "registry", "serving", "evaluator", "pipelines"];
+const FILES: [&str; 6] = ["access", "features", "registry", "serving", "evaluator", "pipelines"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

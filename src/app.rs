@@ -1,10 +1,14 @@
-//! Wiring: the rooms of one process, opened in order over one data directory.
+//! Wiring: the rooms of one project, opened in order over what all projects of the process stand on.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use access::{Access, default_project};
 use anyhow::Context as _;
 use domain::{
-    Coded, EndpointName, Timestamp,
+    Coded, EndpointName, ProjectName, Timestamp,
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
@@ -22,9 +26,62 @@ use trainer::{Trainer, TrainerConfig};
 
 use crate::http::problem::chain;
 
-/// Handles to every room. Cheap to clone; what the HTTP and gRPC doors hold.
+/// What all projects of a process share.
+#[derive(Clone)]
+pub struct Ground {
+    config: Arc<Config>,
+    pub house: House,
+    pub draining: CancellationToken,
+    clock: Clock,
+    cpu: Cpu,
+    onnx_library: PathBuf,
+}
+
+impl Ground {
+    /// Takes the data directory (made when absent) and loads ONNX Runtime.
+    ///
+    /// # Errors
+    /// When another process holds the directory, or when ONNX Runtime is absent.
+    pub fn lay(config: &Config) -> anyhow::Result<Self> {
+        let data = &config.data.dir;
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("could not make the data directory `{}`", data.display()))?;
+        lock(data)?;
+        let onnx = backends::init(config.onnx.library.as_deref()).map_err(mendable)?;
+        tracing::info!(version = %onnx.version, path = %onnx.path.display(), "onnx runtime loaded");
+        Ok(Self {
+            config: Arc::new(config.clone()),
+            house: House::new(),
+            draining: CancellationToken::new(),
+            clock: Clock::system(),
+            cpu: Cpu::new(cores(config.serving.threads)),
+            onnx_library: onnx.path,
+        })
+    }
+
+    /// Where a project's files lie. Those of the first lie where those of the only one did before there were projects.
+    fn dir_of(&self, project: &ProjectName) -> PathBuf {
+        let data = &self.config.data.dir;
+        if *project == default_project() { data.clone() } else { data.join("projects").join(project.as_str()) }
+    }
+
+    async fn meta_of(&self, project: &ProjectName, dir: &Path) -> anyhow::Result<Meta> {
+        // A hyphen does not stand in a schema's name, and a `$` not in a project's.
+        let schema = format!("project_{}", project.as_str().replace('-', "$"));
+        let schema = (*project != default_project()).then_some(schema.as_str());
+        match &self.config.metadata.url {
+            Some(url) => Meta::connect_in(url.reveal(), schema).await,
+            None => Meta::open(&dir.join("meta.db")).await,
+        }
+        .map_err(mendable)
+    }
+}
+
+/// Handles to every room of a project. Cheap to clone; what the HTTP and gRPC doors hold.
 #[derive(Clone)]
 pub struct App {
+    pub project: ProjectName,
+    pub access: Access,
     pub meta: Meta,
     pub registry: Registry,
     pub features: FeatureStore,
@@ -48,30 +105,18 @@ pub fn code_version() -> String {
 }
 
 impl App {
-    /// Opens the data directory (made when absent), migrates it, loads deployed models and resumes pipeline runs.
+    /// Opens a project: migrates its data, loads deployed models and resumes pipeline runs.
     ///
     /// # Errors
-    /// When another process holds the directory, when it belongs to a newer version, or when ONNX Runtime is absent.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let data = PathBuf::from(&config.data.dir);
-        std::fs::create_dir_all(&data)
-            .with_context(|| format!("could not make the data directory `{}`", data.display()))?;
-        lock(&data)?;
-        let onnx = backends::init(config.onnx.library.as_deref()).map_err(mendable)?;
-        tracing::info!(version = %onnx.version, path = %onnx.path.display(), "onnx runtime loaded");
-
-        let clock = Clock::system();
-        let house = House::new();
+    /// When its data belongs to a newer version or cannot be read.
+    pub async fn open(ground: &Ground, project: &ProjectName) -> anyhow::Result<Self> {
+        let Ground { config, house, clock, cpu, .. } = ground.clone();
+        let data = ground.dir_of(project);
+        let threads = cores(config.serving.threads);
         let metrics = Metrics::new();
         metrics.set(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
-        let threads = cores(config.serving.threads);
-        let cpu = Cpu::new(threads);
 
-        let meta = match &config.metadata.url {
-            Some(url) => Meta::connect(url.reveal()).await,
-            None => Meta::open(&data.join("meta.db")).await,
-        }
-        .map_err(mendable)?;
+        let meta = ground.meta_of(project, &data).await?;
         if meta.is_shared() {
             let meta = meta.clone();
             house.spawn("journal of other servers", move |stop| async move {
@@ -85,6 +130,8 @@ impl App {
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&data.join("online")).await.map_err(mendable)?);
         let tables = Tables::open(meta.clone(), blobs.clone(), &data.join("wal")).await.map_err(mendable)?;
 
+        let access = Access::open(meta.clone(), clock.clone()).await.map_err(mendable)?;
+        access.attend(&house);
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.map_err(mendable)?;
         registry.deliver_webhooks(
             &house,
@@ -119,7 +166,7 @@ impl App {
             work_dir: data.join("jobs"),
             max_parallel: config.training.max_parallel,
             threads: cores(config.training.threads),
-            onnx_library: Some(onnx.path.clone()),
+            onnx_library: Some(ground.onnx_library.clone()),
         });
         crate::counts::follow(&house, meta.journal(), metrics.clone());
         let conductor = Conductor::open(Rooms {
@@ -137,6 +184,8 @@ impl App {
         .await
         .map_err(mendable)?;
         Ok(Self {
+            project: project.clone(),
+            access,
             meta,
             registry,
             features,
@@ -146,7 +195,7 @@ impl App {
             clock,
             house,
             tables,
-            draining: CancellationToken::new(),
+            draining: ground.draining.clone(),
         })
     }
 
@@ -154,11 +203,6 @@ impl App {
     pub async fn event_now(&self, endpoint: &EndpointName) -> Timestamp {
         let reached = self.evaluator.status(endpoint).await.ok().and_then(|status| status.watermark);
         reached.unwrap_or_else(|| self.clock.now())
-    }
-
-    /// From now on `/readyz` says no; requests under way go on.
-    pub fn begin_drain(&self) {
-        self.draining.cancel();
     }
 
     /// Cancelled when the drain begins.
@@ -172,11 +216,9 @@ impl App {
         self.draining.is_cancelled()
     }
 
-    /// Stops tasks in order and flushes what is buffered. Returns the names of tasks that did not stop in time.
-    pub async fn close(&self, deadline: Duration) -> Vec<&'static str> {
-        let late = self.house.shutdown(deadline).await;
+    /// Writes what is buffered; called once its tasks have stopped.
+    pub async fn flush(&self) {
         self.tables.flush_all().await;
-        late
     }
 }
 
@@ -191,7 +233,7 @@ fn cores(asked: usize) -> usize {
 }
 
 /// Takes the data directory for this process; the lock goes when the process goes, however it ends.
-fn lock(data: &std::path::Path) -> anyhow::Result<()> {
+fn lock(data: &Path) -> anyhow::Result<()> {
     let path = data.join("lock");
     let file = std::fs::File::options()
         .create(true)

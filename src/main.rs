@@ -7,6 +7,8 @@ mod grpc;
 mod http;
 mod rows;
 mod serve;
+mod tenants;
+mod tls;
 
 use std::process::ExitCode;
 

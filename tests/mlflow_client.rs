@@ -3,15 +3,13 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
 
 use serde_json::{Map, Value, json};
 use support::{
-    Server, root,
+    Server,
+    python::script,
+    root,
     sensors::{items, number},
     shop,
 };
@@ -28,42 +26,6 @@ fn checks(counts: impl Fn(&str) -> bool) -> usize {
 /// The scripts that `run.py` runs: those that hold against MLflow's own server, too.
 fn of_run(name: &str) -> bool {
     !matches!(name, "pipeline.py" | "webhooks.py")
-}
-
-/// The Python that has MLflow.
-fn python() -> PathBuf {
-    let environment = root().join(".tools/mlflow");
-    let wanted = fs::read(root().join("tests/mlflow/requirements.txt")).expect("the requirements are there");
-    let there = fs::read(environment.join("requirements.txt")).is_ok_and(|installed| installed == wanted);
-    assert!(there, "{} lacks MLflow's client, or has another one: run `cargo xtask setup`", environment.display());
-    environment.join("bin/python")
-}
-
-/// Runs a script beside an empty home, with nothing of the caller's environment: no proxy, no credentials, no telemetry.
-/// What it prints.
-#[track_caller]
-fn script(name: &str, arguments: &[&Path], url: &str) -> String {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let output = Command::new(python())
-        .arg(root().join("tests/mlflow").join(name))
-        .args(arguments)
-        .current_dir(home.path())
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").expect("a PATH"))
-        .env("HOME", home.path())
-        .env("TMPDIR", home.path())
-        .env("LANG", "C.UTF-8")
-        .env("MLFLOW_TRACKING_URI", url)
-        .env("MLFLOW_DISABLE_TELEMETRY", "true")
-        .env("DO_NOT_TRACK", "true")
-        // A 5xx is a fault here, not something to be asked again for minutes.
-        .env("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        .env("GIT_PYTHON_REFRESH", "quiet")
-        .output()
-        .expect("python starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{name}: {}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    said.into_owned()
 }
 
 /// How many checks a script says held; fails when one did not.

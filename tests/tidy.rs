@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage", &["domain"]),
     ("runtime", &["domain"]),
     ("proto", &["domain"]),
+    ("access", &["domain", "storage", "runtime"]),
     ("registry", &["domain", "storage", "runtime"]),
     ("feature-store", &["domain", "storage", "runtime"]),
     ("trainer", &["domain", "stats", "backends", "storage", "runtime"]),
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "storage",
             "runtime",
             "proto",
+            "access",
             "registry",
             "feature-store",
             "trainer",
@@ -181,6 +183,13 @@ fn the_page_on_configuration_is_what_the_program_says() {
     let output = millpond(&["config", "reference"]);
     assert!(output.status.success());
     page("configuration.md", &String::from_utf8(output.stdout).expect("UTF-8"));
+}
+
+#[test]
+fn the_page_on_permissions_is_what_the_program_says() {
+    let output = millpond(&["permissions"]);
+    assert!(output.status.success());
+    page("permissions.md", &String::from_utf8(output.stdout).expect("UTF-8"));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The request itself is wrong; sending it again unchanged cannot succeed.
     InvalidArgument,
+    /// Nobody knows who asks: the call carries no token, or one that does not hold.
+    Unauthenticated,
     /// Who asks may not do this, or asks from where nobody may.
     PermissionDenied,
     /// The named thing does not exist.
@@ -31,11 +33,28 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 12] = [
+        Self::InvalidArgument,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::Overloaded,
+        Self::DeadlineExceeded,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Internal,
+    ];
+
     /// RFC 9110 status.
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
             Self::InvalidArgument => 400,
+            Self::Unauthenticated => 401,
             Self::PermissionDenied => 403,
             Self::NotFound => 404,
             Self::AlreadyExists | Self::Conflict => 409,
@@ -61,6 +80,7 @@ impl ErrorCode {
             Self::Internal => 13,
             Self::Unavailable => 14,
             Self::DataLoss => 15,
+            Self::Unauthenticated => 16,
         }
     }
 
@@ -69,6 +89,7 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidArgument => "invalid_argument",
+            Self::Unauthenticated => "unauthenticated",
             Self::PermissionDenied => "permission_denied",
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",

@@ -63,6 +63,17 @@ pub enum EventKind {
     PipelineFinished,
     #[serde(rename = "review.answered")]
     ReviewAnswered,
+    #[serde(rename = "project.created")]
+    ProjectCreated,
+    #[serde(rename = "token.created")]
+    TokenCreated,
+    #[serde(rename = "token.rotated")]
+    TokenRotated,
+    #[serde(rename = "token.revoked")]
+    TokenRevoked,
+    /// Attempts that were refused: the first at once, more of the same kind counted and told of every minute.
+    #[serde(rename = "access.refused")]
+    AccessRefused,
     #[serde(rename = "alias.protected")]
     AliasProtected,
     #[serde(rename = "alias.unprotected")]
@@ -124,6 +135,11 @@ impl EventKind {
             Self::RolloutRolledBack => "rollout.rolled_back",
             Self::PipelineFinished => "pipeline.finished",
             Self::ReviewAnswered => "review.answered",
+            Self::ProjectCreated => "project.created",
+            Self::TokenCreated => "token.created",
+            Self::TokenRotated => "token.rotated",
+            Self::TokenRevoked => "token.revoked",
+            Self::AccessRefused => "access.refused",
             Self::AliasProtected => "alias.protected",
             Self::AliasUnprotected => "alias.unprotected",
             Self::ApprovalAsked => "approval.asked",
@@ -148,7 +164,8 @@ pub struct NewEvent {
     pub kind: EventKind,
     /// What it is about: `model/flight-delay/3`, `endpoint/flight-delay`, `alert/<id>`.
     pub subject: String,
-    /// Who did it: `cli`, `pipelines`, `evaluator`.
+    /// Who did it: `cli`, `pipelines`, `evaluator`. Where a caller with a token stands behind it, the journal names
+    /// that caller instead.
     pub actor: String,
     /// Sequence number of the event that led to this one.
     pub cause: Option<u64>,
@@ -166,5 +183,8 @@ pub struct Event {
     pub actor: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<u64>,
+    /// The request within which it happened, as `x-request-id` names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     pub body: serde_json::Value,
 }

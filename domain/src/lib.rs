@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types. Nothing here reads a clock, a file or a socket, and
 //! nothing here knows tokio, HTTP or protobuf.
 
+pub mod access;
 pub mod definition;
 pub mod digest;
 pub mod duration;
@@ -18,6 +19,7 @@ pub mod prediction;
 pub mod state;
 pub mod time;
 
+pub use access::{Right, Role};
 pub use digest::{Digest, Digester};
 pub use duration::Span;
 pub use error::{Coded, ErrorCode};
@@ -26,7 +28,7 @@ pub use frame::{Column, Field, Frame, FrameError, Value, ValueType};
 pub use id::{AlertId, ApprovalId, JobId, PipelineRunId, PredictionId, RunId, TaskId, UploadId, WebhookId};
 pub use model::{ModelFiles, ModelRef, Signature};
 pub use name::{
-    BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName,
-    ViewName,
+    BadModelName, BadName, ColumnName, EndpointName, EntityName, ModelName, PipelineName, ProjectName, ServiceName,
+    SourceName, ViewName,
 };
 pub use time::Timestamp;

@@ -109,6 +109,8 @@ names! { lawful, BadName;
     EndpointName,
     /// A retraining pipeline.
     PipelineName,
+    /// A project: a tenant that shares nothing with the others.
+    ProjectName,
 }
 
 names! { lawful_model, BadModelName;

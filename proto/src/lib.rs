@@ -18,6 +18,8 @@ macro_rules! packages {
 }
 
 packages! {
+    /// `millpond.access.v1`
+    access,
     /// `millpond.features.v1`
     features,
     /// `millpond.registry.v1`

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::{
     Agent, Body,
     http::{Method, Request, Response},
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
+
+use super::Global;
 
 /// One server, one pool of connections.
 #[derive(Clone)]
 pub struct Client {
     base: String,
+    authorization: Option<String>,
+    project: Option<String>,
     agent: Agent,
 }
 
@@ -39,15 +45,35 @@ struct Problem {
 pub const JSON: &str = "application/json";
 
 impl Client {
-    #[must_use]
-    pub fn new(url: &str) -> Self {
+    /// The server that the command line names.
+    ///
+    /// # Errors
+    /// A file of certificates that cannot be read.
+    pub fn new(global: &Global) -> anyhow::Result<Self> {
+        let mut tls = TlsConfig::builder();
+        if let Some(path) = &global.ca {
+            let what = || format!("could not read certificates from `{}`", path.display());
+            let pem = std::fs::read(path).with_context(what)?;
+            let all: Vec<_> = parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+                    Ok(_) => None,
+                    Err(error) => Some(Err(error)),
+                })
+                .collect::<Result<_, _>>()
+                .with_context(what)?;
+            tls = tls.root_certs(RootCerts::new_with_certs(&all));
+        }
         let config = Agent::config_builder()
+            .tls_config(tls.build())
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(Duration::from_secs(120)))
             .max_idle_connections_per_host(32)
             .build();
-        Self { base: url.trim_end_matches('/').to_owned(), agent: config.into() }
+        let authorization = global.token.as_ref().map(|token| format!("Bearer {}", token.trim()));
+        let (base, project) = (global.url.trim_end_matches('/').to_owned(), global.project.clone());
+        Ok(Self { base, authorization, project, agent: config.into() })
     }
 
     #[must_use]
@@ -63,11 +89,16 @@ impl Client {
         self.call(Method::POST, path, JSON, body.to_string().as_bytes())
     }
 
+    pub fn delete(&self, path: &str) -> Result<Value, CallError> {
+        self.call(Method::DELETE, path, "", &[])
+    }
+
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, CallError> {
         self.call(Method::PUT, path, JSON, body.to_string().as_bytes())
     }
 
-    pub fn delete(&self, path: &str, body: &Value) -> Result<Value, CallError> {
+    /// Deletes, and says why.
+    pub fn delete_with(&self, path: &str, body: &Value) -> Result<Value, CallError> {
         self.call(Method::DELETE, path, JSON, body.to_string().as_bytes())
     }
 
@@ -85,6 +116,11 @@ impl Client {
         let mut request = Request::builder().method(method).uri(&url);
         if !kind.is_empty() {
             request = request.header("content-type", kind);
+        }
+        for (name, value) in [("authorization", &self.authorization), ("x-millpond-project", &self.project)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
         }
         let request = request.body(body).map_err(|e| unreachable(&e))?;
         let response: Response<Body> = self.agent.run(request).map_err(|e| unreachable(&e))?;

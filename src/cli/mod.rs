@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use runtime::config::Loaded;
+use serde_json::json;
 
 pub use output::print_error;
 
@@ -46,6 +47,15 @@ pub struct Global {
     /// Server to talk to.
     #[arg(long, env = "MILLPOND_URL", default_value = "http://127.0.0.1:8080", global = true, value_name = "URL")]
     pub url: String,
+    /// Token to show, as `millpond tokens create` gives it; rather set the variable than the flag, which others can see.
+    #[arg(long, env = "MILLPOND_TOKEN", hide_env_values = true, global = true, value_name = "TOKEN", hide = true)]
+    pub token: Option<String>,
+    /// Project to work in, for tokens that open several.
+    #[arg(long, env = "MILLPOND_PROJECT", global = true, value_name = "NAME")]
+    pub project: Option<String>,
+    /// Certificates (PEM) to trust instead of the usual ones, when the server's is your own.
+    #[arg(long, env = "MILLPOND_CA", global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub json: bool,
@@ -118,6 +128,28 @@ enum Command {
         #[command(subcommand)]
         what: commands::Pipelines,
     },
+    /// Make, list, rotate and revoke tokens.
+    #[command(
+        after_help = "Example:\n  millpond tokens create ann --role engineer --expires-in 90d\n  millpond tokens create checkout --role engineer --scope predict\n  millpond tokens rotate 0123456789abcdef --overlap 1h"
+    )]
+    Tokens {
+        #[command(subcommand)]
+        what: commands::Tokens,
+    },
+    /// List and create projects: tenants that share nothing.
+    #[command(after_help = "Example:\n  millpond projects create vision\n  millpond --project vision models list")]
+    Projects {
+        #[command(subcommand)]
+        what: commands::Projects,
+    },
+    /// Read the audit log and check that nobody changed it.
+    #[command(
+        after_help = "Example:\n  millpond audit log --kind access.refused\n  millpond audit verify --head-file audit.head"
+    )]
+    Audit {
+        #[command(subcommand)]
+        what: commands::Audit,
+    },
     /// Replay an example in event time through a running server: the whole loop.
     #[command(after_help = "Example:\n  millpond demo flights\n  millpond demo sensors --folder examples/sensors")]
     Demo(demo::Demo),
@@ -132,6 +164,9 @@ enum Command {
     /// Print the OpenAPI document.
     #[command(after_help = "Example:\n  millpond openapi > openapi.json")]
     Openapi,
+    /// Print which right each call needs, and which roles hold it (Markdown, or JSON with --json).
+    #[command(after_help = "Example:\n  millpond permissions --json")]
+    Permissions,
     /// Print shell completions.
     #[command(after_help = "Example:\n  millpond completions bash > /etc/bash_completion.d/millpond")]
     Completions { shell: Shell },
@@ -231,10 +266,20 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Evaluate { what } => what.run(global)?,
         Command::Review { what } => what.run(global)?,
         Command::Pipelines { what } => return what.run(global),
+        Command::Tokens { what } => what.run(global)?,
+        Command::Projects { what } => what.run(global)?,
+        Command::Audit { what } => return what.run(global),
         Command::Demo(demo) => demo.run(global)?,
         Command::Config { what: ConfigCommand::Show(settings) } => output::config(&settings.load()?, global.json)?,
         Command::Config { what: ConfigCommand::Reference } => print!("{}", runtime::Config::reference_markdown()),
         Command::Openapi => println!("{}", crate::http::openapi().to_pretty_json()?),
+        Command::Permissions if global.json => {
+            let rules = crate::http::permissions();
+            let rules: Vec<_> =
+                rules.map(|(method, route, right)| json!({"method": method, "route": route, "right": right})).collect();
+            println!("{:#}", serde_json::Value::from(rules));
+        }
+        Command::Permissions => print!("{}", crate::http::permissions_page()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), "millpond", &mut std::io::stdout());
         }

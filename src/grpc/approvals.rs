@@ -8,6 +8,7 @@ use proto::{
         UnprotectAliasRequest, UnprotectAliasResponse, approvals_server::Approvals,
     },
 };
+use storage::caller_or;
 use tonic::{Request, Response, Status};
 
 use super::{Door, limit, object, objects, read, refuse, status};
@@ -37,7 +38,7 @@ impl Approvals for Door {
         let model: ModelName = read("model", &model)?;
         let gates = gates.into_iter().enumerate().map(|(n, one)| gate(n, one)).collect::<Result<_, _>>()?;
         let rule = NewProtection { approvals, gates, allow_unsafe, reason };
-        let made = self.app.registry.protect_alias(&model, &alias, rule, &actor).await.map_err(refuse)?;
+        let made = self.app.registry.protect_alias(&model, &alias, rule, &caller_or(&actor)).await.map_err(refuse)?;
         protection(&made).map(Response::new)
     }
 
@@ -47,7 +48,7 @@ impl Approvals for Door {
     ) -> Result<Response<UnprotectAliasResponse>, Status> {
         let UnprotectAliasRequest { model, alias, reason, actor } = request.into_inner();
         let model: ModelName = read("model", &model)?;
-        self.app.registry.unprotect_alias(&model, &alias, &actor, &reason).await.map_err(refuse)?;
+        self.app.registry.unprotect_alias(&model, &alias, &caller_or(&actor), &reason).await.map_err(refuse)?;
         Ok(Response::new(UnprotectAliasResponse {}))
     }
 
@@ -63,6 +64,7 @@ impl Approvals for Door {
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Approval>, Status> {
         let AskRequest { model, alias, version, reason, actor } = request.into_inner();
+        let actor = caller_or(&actor);
         let ask = Ask { model: read("model", &model)?, alias, version, actor, reason, cause: None };
         approval(&self.app.registry.ask_approval(ask).await.map_err(refuse)?).map(Response::new)
     }
@@ -96,7 +98,7 @@ impl Approvals for Door {
         let (model, id): (ModelName, ApprovalId) = (read("model", &model)?, read("id", &id)?);
         let unknown = || status(ErrorCode::InvalidArgument, "verdict: write approve, reject or withdraw");
         let verdict = Verdict::parse(&verdict).ok_or_else(unknown)?;
-        let decided = self.app.registry.decide_approval(&model, &id, verdict, &actor, &comment).await;
+        let decided = self.app.registry.decide_approval(&model, &id, verdict, &caller_or(&actor), &comment).await;
         approval(&decided.map_err(refuse)?).map(Response::new)
     }
 

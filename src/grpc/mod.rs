@@ -1,5 +1,6 @@
 //! The gRPC door: the same handles as REST, with reflection and health.
 
+mod access;
 mod approvals;
 mod evaluator;
 mod features;
@@ -19,6 +20,7 @@ use crate::{app::App, http::DoorLimits};
 /// Every service on one router, to be merged with REST.
 pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     use proto::{
+        access::access_server::AccessServer,
         evaluator::evaluator_server::EvaluatorServer,
         features::feature_store_server::FeatureStoreServer,
         pipelines::{lineage_server::LineageServer, pipelines_server::PipelinesServer},
@@ -43,6 +45,7 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     routes
         .add_service(reflection)
         .add_service(health)
+        .add_service(AccessServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(FeatureStoreServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(RegistryServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(ApprovalsServer::new(door.clone()).max_decoding_message_size(limit))

@@ -34,7 +34,12 @@ impl Pipelines for Door {
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         let request = request.into_inner();
         let definitions = ::pipelines::parse(&request.yaml).map_err(refuse)?;
-        let changes = self.app.conductor.apply(definitions, "grpc", request.dry_run).await.map_err(refuse)?;
+        let changes = self
+            .app
+            .conductor
+            .apply(definitions, &storage::caller_or("grpc"), request.dry_run)
+            .await
+            .map_err(refuse)?;
         let changes = changes
             .into_iter()
             .map(|c| Change {

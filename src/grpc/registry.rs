@@ -134,7 +134,7 @@ impl Registry for Door {
         let of = model_ref(&request.model, request.version)?;
         self.app
             .registry
-            .set_alias(&of.model, &request.alias, of.version, "grpc", &request.reason)
+            .set_alias(&of.model, &request.alias, of.version, &storage::caller_or("grpc"), &request.reason)
             .await
             .map_err(refuse)?;
         version(&self.app.registry.version(&of).await.map_err(refuse)?).map(Response::new)

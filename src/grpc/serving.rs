@@ -64,7 +64,11 @@ impl Serving for Door {
         let name: EndpointName = read("endpoint", &request.endpoint)?;
         let targets = request.targets.iter().map(|t| Share { version: t.version, percent: t.percent }).collect();
         let deployment = Deployment { targets, shadow: request.shadow };
-        self.app.conductor.deploy(&name, deployment, "grpc", &request.reason).await.map_err(refuse)?;
+        self.app
+            .conductor
+            .deploy(&name, deployment, &storage::caller_or("grpc"), &request.reason)
+            .await
+            .map_err(refuse)?;
         endpoint(&name, &self.app.conductor.endpoint(&name).await.map_err(refuse)?).map(Response::new)
     }
 

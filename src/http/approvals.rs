@@ -4,6 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use domain::{ApprovalId, Event, ModelName, state::ApprovalState};
 use registry::{Approval, ApprovalFilter, Ask, HistoryOf, NewProtection, Protection, Verdict};
 use serde::{Deserialize, Serialize};
+use storage::caller_or;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -63,7 +64,7 @@ async fn protect(
 ) -> Result<Json<Protection>, Problem> {
     let Protect { approvals, gates, allow_unsafe, reason, actor } = new;
     let rule = NewProtection { approvals, gates, allow_unsafe, reason };
-    Ok(Json(app.registry.protect_alias(&model, &alias, rule, &actor).await?))
+    Ok(Json(app.registry.protect_alias(&model, &alias, rule, &caller_or(&actor)).await?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -88,7 +89,7 @@ async fn unprotect(
     Path((model, alias)): Path<(ModelName, String)>,
     Body(given): Body<Unprotect>,
 ) -> Result<StatusCode, Problem> {
-    app.registry.unprotect_alias(&model, &alias, &given.actor, &given.reason).await?;
+    app.registry.unprotect_alias(&model, &alias, &caller_or(&given.actor), &given.reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -130,6 +131,7 @@ async fn ask(
     Body(new): Body<AskApproval>,
 ) -> Result<(StatusCode, Json<Approval>), Problem> {
     let AskApproval { alias, version, reason, actor } = new;
+    let actor = caller_or(&actor);
     let asked = app.registry.ask_approval(Ask { model, alias, version, actor, reason, cause: None }).await?;
     Ok((StatusCode::CREATED, Json(asked)))
 }
@@ -227,7 +229,7 @@ async fn decide(
     verdict: Verdict,
     Body(say): Body<Say>,
 ) -> Result<Json<Approval>, Problem> {
-    Ok(Json(app.registry.decide_approval(&model, &id, verdict, &say.actor, &say.comment).await?))
+    Ok(Json(app.registry.decide_approval(&model, &id, verdict, &caller_or(&say.actor), &say.comment).await?))
 }
 
 #[derive(Deserialize, IntoParams)]

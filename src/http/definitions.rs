@@ -56,7 +56,7 @@ async fn apply(
             .map_err(|e| Problem::invalid(format!("the body is not UTF-8: {e}"), "send YAML as UTF-8"))?;
         pipelines::parse(text)?
     };
-    let changes = app.conductor.apply(definitions, "rest", query.dry_run).await?;
+    let changes = app.conductor.apply(definitions, &storage::caller_or("rest"), query.dry_run).await?;
     Ok(Json(Applied { changes, dry_run: query.dry_run }))
 }
 

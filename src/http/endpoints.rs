@@ -82,7 +82,7 @@ async fn deploy(
 ) -> Result<Json<EndpointView>, Problem> {
     let targets = deploy.targets.iter().map(|t| Target { version: t.version, percent: t.percent }).collect();
     let deployment = Deployment { targets, shadow: deploy.shadow };
-    app.conductor.deploy(&endpoint, deployment, "rest", &deploy.reason).await?;
+    app.conductor.deploy(&endpoint, deployment, &storage::caller_or("rest"), &deploy.reason).await?;
     Ok(Json(app.conductor.endpoint(&endpoint).await?))
 }
 

@@ -1,18 +1,21 @@
 //! What every request passes: a request id, a span, RED metrics, a deadline; and the headers of every answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use domain::ErrorCode;
 use runtime::metrics::Metric;
 use tracing::Instrument as _;
 
-use super::{mlflow::artifacts, problem::Problem};
+use super::{access, mlflow::artifacts, problem::Problem};
 use crate::app::App;
 
 /// What a browser may do with an answer: show it, with what this very server gives, framed by nobody.
@@ -29,16 +32,22 @@ const SAFETY: [(HeaderName, HeaderValue); 3] = [
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The request's name, in its extensions.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub Arc<str>);
+
 /// Names the request (taking the caller's `x-request-id` where it is plain), logs it and counts it.
-pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(&REQUEST_ID)
         .and_then(|v| v.to_str().ok())
         .filter(|v| (1..=64).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
         .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned);
+    request.extensions_mut().insert(RequestId(id.as_str().into()));
     let method = request.method().to_string();
-    let path = request.uri().path().to_owned();
+    // Who puts a token into an address does not find it in the log.
+    let path = request.uri().path().split_inclusive("mpt_").next().unwrap_or_default().to_owned();
     // Unmatched paths share one label: a scanner must not be able to make metrics without bound.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", %id, %method, %path);
@@ -81,12 +90,13 @@ pub async fn deadline(State(limit): State<Duration>, request: Request, next: Nex
     if artifacts::is_transfer(request.method(), route) {
         return next.run(request).await;
     }
+    let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
-        Problem::new(
+        let problem = Problem::new(
             ErrorCode::DeadlineExceeded,
             format!("no answer within {limit:?}"),
             "ask for less at once, or raise server.request_deadline; a write may still have been done: read before you repeat it",
-        )
-        .into_response()
+        );
+        access::refuse::answer(problem, &path, &headers)
     })
 }

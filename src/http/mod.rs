@@ -1,6 +1,8 @@
 //! The REST door: routes, the layers every request passes, and the OpenAPI document.
 
+pub(crate) mod access;
 mod approvals;
+pub mod connections;
 mod definitions;
 mod endpoints;
 mod features;
@@ -10,17 +12,18 @@ mod lineage;
 mod mlflow;
 mod origin;
 mod pages;
-pub mod patience;
 mod pipelines;
 pub mod problem;
 mod registry;
 mod review;
 mod webhooks;
+pub mod wires;
 
 use axum::{Extension, Router, middleware};
 use utoipa::{OpenApi, openapi::RefOr};
 use utoipa_axum::router::OpenApiRouter;
 
+pub use access::{Door, Peer, Scheme, Visitor, page as permissions_page, table as permissions};
 pub use origin::Names;
 
 use crate::app::App;
@@ -42,6 +45,7 @@ use crate::app::App;
         (name = "serving", description = "Deployments and predictions"),
         (name = "evaluator", description = "Labels, quality, drift, alerts and review tasks"),
         (name = "pipelines", description = "Retraining runs and the journal"),
+        (name = "access", description = "Projects, tokens and the audit log"),
         (name = "operations", description = "Health and metrics")
     )
 )]
@@ -58,6 +62,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(endpoints::routes())
         .merge(review::routes())
         .merge(pipelines::routes())
+        .merge(access::routes())
         .merge(lineage::routes())
 }
 
@@ -95,19 +100,20 @@ pub struct DoorLimits {
     pub transfer_idle: std::time::Duration,
 }
 
-/// REST, pages and (merged) gRPC on one router.
-pub fn router(app: App, grpc: Router, limits: DoorLimits, names: Names) -> Router {
+/// The routes of REST and of pages, before any layer.
+fn undressed() -> Router<App> {
     let (rest, document) = described();
-    let rest = rest
-        .merge(pages::routes(document))
-        .merge(mlflow::routes())
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
+    rest.merge(pages::routes(document)).merge(mlflow::routes())
+}
+
+/// REST, pages and (merged) gRPC of one project on one router. Every route stands behind [`access::check`].
+pub fn router(app: App, grpc: Router, limits: DoorLimits) -> Router {
+    let rest = undressed()
         .layer(Extension(problem::BodyLimit(limits.max_body_bytes)))
         .layer(Extension(limits))
         .layer(middleware::from_fn_with_state(limits.deadline, layers::deadline));
     rest.with_state(app.clone())
         .merge(grpc)
-        .layer(middleware::from_fn_with_state(names, origin::guard))
+        .layer(middleware::from_fn_with_state(app.clone(), access::check))
         .layer(middleware::from_fn_with_state(app, layers::observe))
 }

@@ -10,12 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, HeaderName, Method, Uri, header},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use domain::ErrorCode;
 
 use super::problem::Problem;
@@ -51,7 +46,7 @@ impl Names {
     }
 
     /// Why a request is refused; `None` when it may pass.
-    fn refusal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
+    pub fn refusal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let deny = |what: String, hint: &str| Some(Problem::new(ErrorCode::PermissionDenied, what, hint));
         // HTTP/2 names the host in the address of the request.
@@ -89,14 +84,6 @@ fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => host,
         _ => authority,
-    }
-}
-
-/// Refuses what does not come from here.
-pub async fn guard(State(names): State<Names>, request: Request, next: Next) -> Response {
-    match names.refusal(request.method(), request.uri(), request.headers()) {
-        None => next.run(request).await,
-        Some(problem) => problem.into_response(),
     }
 }
 

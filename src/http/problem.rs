@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What every failed call answers.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     /// HTTP status, repeated.
     pub status: u16,
@@ -38,6 +38,27 @@ pub struct Problem {
 impl Problem {
     pub fn new(code: ErrorCode, detail: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status: code.http_status(), code: code.as_str(), detail: detail.into(), hint: hint.into() }
+    }
+
+    /// An error of the wiring: one of a room that stands in it is answered as such.
+    pub fn from_any(error: anyhow::Error) -> Self {
+        match error.downcast::<access::AccessError>() {
+            Ok(known) => known.into(),
+            Err(error) => {
+                tracing::error!(error = %format!("{error:#}"), "a project does not open");
+                Self::new(ErrorCode::Unavailable, "the project does not open", "the server's log says why")
+            }
+        }
+    }
+
+    /// The code it was made with.
+    pub fn error_code(&self) -> ErrorCode {
+        ErrorCode::ALL.into_iter().find(|code| code.as_str() == self.code).unwrap_or(ErrorCode::Internal)
+    }
+
+    /// What went wrong and how to mend it, for protocols that have one text for both.
+    pub fn in_one_line(&self) -> String {
+        if self.hint.is_empty() { self.detail.clone() } else { format!("{}: {}", self.detail, self.hint) }
     }
 
     pub fn invalid(detail: impl Into<String>, hint: impl Into<String>) -> Self {
@@ -182,22 +203,4 @@ fn deepest(error: &dyn std::error::Error) -> String {
         last = next;
     }
     last.to_string()
-}
-
-pub async fn not_found(request: Request) -> Problem {
-    Problem::new(
-        ErrorCode::NotFound,
-        format!("no route {} {}", request.method(), request.uri().path()),
-        "the API stands at /docs and /openapi.json",
-    )
-}
-
-pub async fn method_not_allowed(request: Request) -> Problem {
-    Problem {
-        status: 405,
-        ..Problem::invalid(
-            format!("{} is not a method of {}", request.method(), request.uri().path()),
-            "the API stands at /docs and /openapi.json",
-        )
-    }
 }

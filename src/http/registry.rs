@@ -340,6 +340,6 @@ async fn set_alias(
     Path((model, alias)): Path<(ModelName, String)>,
     Body(set): Body<SetAlias>,
 ) -> Result<Json<ModelVersion>, Problem> {
-    app.registry.set_alias(&model, &alias, set.version, "rest", &set.reason).await?;
+    app.registry.set_alias(&model, &alias, set.version, &storage::caller_or("rest"), &set.reason).await?;
     Ok(Json(app.registry.version(&ModelRef { model, version: set.version }).await?))
 }

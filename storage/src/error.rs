@@ -51,6 +51,8 @@ pub enum StorageError {
     /// Never repeats the URL, which may hold a password.
     #[error("the database's address does not fit: {0}")]
     BadUrl(String),
+    #[error("`{0}` is not a schema's name: expected 1 to 63 lower-case letters, digits, `_` and `$`")]
+    BadSchema(String),
     #[error("the database has no schema to put tables in")]
     NoSchema,
     /// The rows lie in the data directory of another server of the same database.
@@ -107,6 +109,7 @@ impl Coded for StorageError {
             | Self::BadColumn { .. }
             | Self::BadParquet(_)
             | Self::BadUrl(_)
+            | Self::BadSchema(_)
             | Self::Frame(_) => ErrorCode::InvalidArgument,
             Self::Undone | Self::Kv(_) | Self::Arrow(_) | Self::WorkerGone(_) => ErrorCode::Internal,
         }

@@ -1,17 +1,20 @@
 //! The journal: every change of state in order, each row sealed to the one before.
 
+use std::{fmt, str::FromStr};
+
 use domain::{Digest, Event, EventKind, NewEvent, Timestamp};
 use sqlx::Row as _;
 use tokio::sync::watch;
 
 use crate::{
-    Migration, StorageError,
+    Migration, StorageError, caller,
     sql::{Conn, Pool, Row},
 };
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "journal",
-    sql: "CREATE TABLE journal (
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "journal",
+        sql: "CREATE TABLE journal (
             seq INTEGER NOT NULL PRIMARY KEY,
             at BIGINT NOT NULL,
             kind TEXT NOT NULL,
@@ -23,9 +26,44 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
             hash TEXT NOT NULL
           );
           CREATE INDEX journal_by_subject ON journal (subject, seq);",
-}];
+    },
+    Migration { name: "the request behind an event", sql: "ALTER TABLE journal ADD COLUMN request TEXT" },
+];
 
 const VERIFY_STEP: i64 = 1_000;
+
+/// The newest event of a journal, sealed with every one before it. Written `SEQ:SEAL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// 0 while the journal is empty.
+    pub seq: u64,
+    /// 64 hexadecimal digits.
+    pub seal: String,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.seal)
+    }
+}
+
+impl FromStr for Head {
+    type Err = BadHead;
+
+    fn from_str(text: &str) -> Result<Self, BadHead> {
+        let read = |text: &str| {
+            let (seq, seal) = text.split_once(':')?;
+            let seal: Digest = seal.parse().ok()?;
+            Some(Self { seq: seq.parse().ok()?, seal: seal.to_string() })
+        };
+        read(text.trim()).ok_or_else(|| BadHead(text.to_owned()))
+    }
+}
+
+/// A text that is not a [`Head`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the head of a journal: expected a number, a colon and 64 hexadecimal digits")]
+pub struct BadHead(pub String);
 
 /// Reads events and follows new ones. They are appended through [`crate::Tx::append`].
 #[derive(Debug, Clone)]
@@ -116,9 +154,14 @@ impl Journal {
         self.newest.subscribe()
     }
 
-    /// Walks the chain from the first event; [`StorageError::Corrupt`] names the first that does not fit.
-    /// Gives the number of events.
-    pub async fn verify(&self) -> Result<u64, StorageError> {
+    /// Walks the chain from the first event to the last and gives that one's number and seal.
+    ///
+    /// The chain alone cannot tell that its newest events were taken away: `remembered`, a head that was given earlier
+    /// and kept elsewhere, can.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] names the first event that does not fit.
+    pub async fn verify(&self, remembered: Option<&Head>) -> Result<Head, StorageError> {
         let (mut seen, mut previous) = (0_i64, Digest::of(&[]).to_string());
         loop {
             let rows = sqlx::query("SELECT * FROM journal WHERE seq > $1 ORDER BY seq LIMIT $2")
@@ -127,7 +170,13 @@ impl Journal {
                 .fetch_all(&self.readers)
                 .await?;
             if rows.is_empty() {
-                return Ok(seen.unsigned_abs());
+                return match remembered {
+                    Some(head) if head.seq > seen.unsigned_abs() => {
+                        let missing = format!("events {} to {} are missing at its end", seen + 1, head.seq);
+                        Err(StorageError::corrupt("journal", missing))
+                    }
+                    _ => Ok(Head { seq: seen.unsigned_abs(), seal: previous }),
+                };
             }
             for row in &rows {
                 let row = Sealed::read(row)?;
@@ -142,6 +191,12 @@ impl Journal {
                     return Err(broken("it was changed after it was written"));
                 }
                 (seen, previous) = (row.seq, row.hash);
+                if remembered.is_some_and(|head| head.seq == seen.unsigned_abs() && head.seal != previous) {
+                    return Err(StorageError::corrupt(
+                        format!("journal at {seen}"),
+                        "it is not the event that was remembered: the journal was written anew",
+                    ));
+                }
             }
         }
     }
@@ -156,6 +211,7 @@ struct Sealed {
     actor: String,
     cause: Option<i64>,
     body: String,
+    request: Option<String>,
     previous: String,
     hash: String,
 }
@@ -170,6 +226,7 @@ impl Sealed {
             actor: row.try_get("actor")?,
             cause: row.try_get("cause")?,
             body: row.try_get("body")?,
+            request: row.try_get("request")?,
             previous: row.try_get("previous")?,
             hash: row.try_get("hash")?,
         })
@@ -180,7 +237,8 @@ impl Sealed {
         let cause = self.cause.map_or_else(String::new, |c| c.to_string());
         let (seq, at) = (self.seq.to_string(), self.at.to_string());
         let parts = [&self.previous, &seq, &at, &self.kind, &self.subject, &self.actor, &cause, &self.body];
-        Digest::of_parts(parts.map(String::as_bytes)).to_string()
+        // Rows from before requests were kept are sealed without one.
+        Digest::of_parts(parts.into_iter().chain(&self.request).map(String::as_bytes)).to_string()
     }
 }
 
@@ -196,16 +254,17 @@ pub(crate) async fn append(conn: &mut Conn, event: &NewEvent) -> Result<u64, Sto
         at: event.at.micros(),
         kind: event.kind.as_str().to_owned(),
         subject: event.subject.clone(),
-        actor: event.actor.clone(),
+        actor: caller::caller_or(&event.actor),
         cause: event.cause.map(signed),
         body: event.body.to_string(),
+        request: caller::request(),
         previous,
         hash: String::new(),
     };
     row.hash = row.seal();
     sqlx::query(
-        "INSERT INTO journal (seq, at, kind, subject, actor, cause, body, previous, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO journal (seq, at, kind, subject, actor, cause, body, previous, hash, request)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(row.seq)
     .bind(row.at)
@@ -216,6 +275,7 @@ pub(crate) async fn append(conn: &mut Conn, event: &NewEvent) -> Result<u64, Sto
     .bind(&row.body)
     .bind(&row.previous)
     .bind(&row.hash)
+    .bind(&row.request)
     .execute(conn)
     .await?;
     Ok(seq.unsigned_abs())
@@ -233,6 +293,7 @@ fn event(row: &Row) -> Result<Event, StorageError> {
         subject: row.subject,
         actor: row.actor,
         cause: row.cause.map(i64::unsigned_abs),
+        request: row.request,
     })
 }
 

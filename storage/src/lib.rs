@@ -11,6 +11,7 @@ pub mod sql;
 pub mod testing;
 
 mod blobs;
+mod caller;
 mod disk;
 mod error;
 mod frame;
@@ -24,9 +25,10 @@ mod wal;
 mod writer;
 
 pub use blobs::{BlobStream, BlobWriter, Blobs, LocalBlobs};
+pub use caller::{Caller, acting, caller_or};
 pub use error::StorageError;
 pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
-pub use journal::Journal;
+pub use journal::{BadHead, Head, Journal};
 pub use kv::{EmbeddedKv, Floor, Kv, Pair};
 pub use meta::{Meta, Migration, Tx};
 pub use table::{Table, Tables, TimeRange};

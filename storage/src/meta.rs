@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
 
 use domain::{Digest, NewEvent};
 use sqlx::{
-    AssertSqlSafe, Connection as _, Row as _, Transaction,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, Transaction,
     pool::PoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -106,8 +106,18 @@ impl Meta {
     /// Several servers may open one database: they take turns to write. What goes wrong never repeats the URL, which
     /// may hold a password.
     pub async fn connect(url: &str) -> Result<Self, StorageError> {
+        Self::connect_in(url, None).await
+    }
+
+    /// As [`Meta::connect`], with everything in the schema of that name, which is created when it is absent: lower-case
+    /// letters, digits, `_` and `$`. Schemas of one database know nothing of each other.
+    pub async fn connect_in(url: &str, schema: Option<&str>) -> Result<Self, StorageError> {
         let options: Options = url.parse().map_err(StorageError::bad_url)?;
-        let options = options.with(&SESSION);
+        let mut options = options.with(&SESSION);
+        if let Some(schema) = schema {
+            create_schema(&options, schema).await?;
+            options = options.with(&[("search_path", schema)]);
+        }
         let pool = |connections| {
             PoolOptions::<Db>::new()
                 .max_connections(connections)
@@ -215,6 +225,12 @@ impl Meta {
         &self.readers
     }
 
+    /// Whether the database answers a question within `limit`.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        let asked = sqlx::query_scalar::<_, i64>("SELECT CAST(1 AS BIGINT)").fetch_one(&self.readers);
+        tokio::time::timeout(limit, asked).await.is_ok_and(|answer| answer.is_ok())
+    }
+
     /// Waits for the turn to write, among all servers of the database, and opens a transaction that holds it.
     pub async fn begin(&self) -> Result<Tx, StorageError> {
         let turn = self.turn.clone().acquire_owned().await.map_err(|_| StorageError::WorkerGone("database"))?;
@@ -229,6 +245,27 @@ impl Meta {
     pub const fn journal(&self) -> &Journal {
         &self.journal
     }
+}
+
+/// Makes a schema unless it is there.
+async fn create_schema(options: &Options, schema: &str) -> Result<(), StorageError> {
+    let lawful = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'$');
+    if !(1..=63).contains(&schema.len()) || !schema.bytes().all(lawful) {
+        return Err(StorageError::BadSchema(schema.to_owned()));
+    }
+    let mut conn = options.connect().await?;
+    let there = "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = $1";
+    let there: i64 = sqlx::query_scalar(there).bind(schema).fetch_one(&mut conn).await?;
+    if there == 0 {
+        // Checked above to be a plain word.
+        let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
+        match sqlx::raw_sql(create).execute(&mut conn).await {
+            // Another server made it at the same moment.
+            Err(sqlx::Error::Database(e)) if e.is_unique_violation() => {}
+            done => drop(done?),
+        }
+    }
+    Ok(conn.close().await?)
 }
 
 /// A write transaction: nothing of it is seen until `commit`, and dropping it undoes it all.

@@ -80,9 +80,10 @@ fn every_operation_of_the_document_is_named_described_and_tells_its_answers() {
 fn the_document_lists_every_route_there_is_and_no_other() {
     let document = document();
     let mut written = BTreeSet::new();
-    let files = fs::read_dir(root().join("src/http")).expect("the door's sources");
-    // A folder serves an API that is described elsewhere, such as MLflow's.
-    for file in files.map(|file| file.expect("an entry").path()).filter(|path| path.is_file()) {
+    // The other folders serve APIs that are described elsewhere, such as MLflow's.
+    let folders = ["src/http", "src/http/access"].map(|folder| fs::read_dir(root().join(folder)).expect("sources"));
+    let files = folders.into_iter().flatten().map(|file| file.expect("an entry").path());
+    for file in files.filter(|path| path.is_file()) {
         let source = fs::read_to_string(file).expect("UTF-8");
         written.extend(source.split("path = \"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         let plain = source.split(".route(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0));

@@ -10,8 +10,12 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use ureq::{Agent, http::Request};
+use ureq::{
+    Agent,
+    http::{HeaderMap, Request},
+};
 
+pub mod python;
 pub mod receiver;
 pub mod sensors;
 pub mod shop;
@@ -65,19 +69,36 @@ impl Server {
     }
 
     pub fn start_with(data: &Path, flags: &[&str]) -> Self {
+        Self::start_to(data, flags, Stdio::inherit())
+    }
+
+    /// The same with its log in a file.
+    pub fn start_logging(data: &Path, flags: &[&str], log: &Path) -> Self {
+        Self::start_to(data, flags, std::fs::File::create(log).expect("a file").into())
+    }
+
+    fn start_to(data: &Path, flags: &[&str], log: Stdio) -> Self {
         let mut child = Command::new(MILLPOND)
             .current_dir(root())
             .args(["up", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"])
             .arg(data)
             .args(flags)
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("a line comes");
-        let url = line.split_whitespace().find(|w| w.starts_with("http://")).map(str::to_owned);
-        let url = url.unwrap_or_else(|| panic!("the server did not start: `{line}`"));
-        Self { child, url }
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let mut server = Self { child, url: String::new() };
+        let mut said = Vec::new();
+        for line in lines.map(|line| line.expect("a line comes")) {
+            let url = line.split_whitespace().find(|word| word.starts_with("http://") || word.starts_with("https://"));
+            if let Some(url) = url {
+                url.clone_into(&mut server.url);
+                return server;
+            }
+            said.push(line);
+        }
+        panic!("the server did not start: {said:?}")
     }
 
     /// A server over a data directory of its own.
@@ -160,16 +181,38 @@ impl Server {
 
     /// `Err` when the connection breaks, as it does when the server is killed.
     pub fn try_call(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(120)));
+        let kind = (!kind.is_empty()).then(|| ("content-type", kind.to_owned()));
+        self.send(method, path, kind.as_slice(), body).map(|(_, answer)| answer)
+    }
+
+    /// With headers, both ways.
+    pub fn call_with(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> (HeaderMap, Answer) {
+        self.send(method, path, headers, body).expect("the server answers")
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> Result<(HeaderMap, Answer), ureq::Error> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(Duration::from_secs(120)));
         let agent: Agent = config.build().into();
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if !kind.is_empty() {
-            request = request.header("content-type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, value);
         }
         let response = agent.run(request.body(body).expect("a request"))?;
-        let status = response.status().as_u16();
-        let text = response.into_body().into_with_config().limit(1 << 30).read_to_string()?;
-        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+        let (head, body) = response.into_parts();
+        let text = body.into_with_config().limit(1 << 30).read_to_string()?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok((head.headers, Answer { status: head.status.as_u16(), body }))
     }
 }
 

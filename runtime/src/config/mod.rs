@@ -22,14 +22,17 @@ use std::{
 use domain::Span;
 use serde::Serialize;
 
-/// Environment variables that begin like a setting and are none: the path of the file, and the address the
-/// command line talks to.
-pub const RESERVED_ENV: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_URL"];
+/// Environment variables that begin like a setting and are none: the path of the file, and what the command line needs
+/// to talk to a server.
+pub const RESERVED_ENV: [&str; 5] =
+    ["MILLPOND_CONFIG", "MILLPOND_URL", "MILLPOND_TOKEN", "MILLPOND_PROJECT", "MILLPOND_CA"];
 
 /// Everything that can be set. Each field is described in [`SETTINGS`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     pub server: Server,
+    pub access: Access,
+    pub tls: Tls,
     pub data: Data,
     pub metadata: Metadata,
     pub onnx: Onnx,
@@ -44,11 +47,30 @@ pub struct Server {
     pub listen: SocketAddr,
     /// In lower case, each with or without a port.
     pub allowed_hosts: Vec<String>,
+    pub max_connections: usize,
+    pub connection_idle: Span,
     pub max_body_bytes: usize,
     pub max_artifact_bytes: usize,
     pub request_deadline: Span,
     pub transfer_idle: Span,
     pub drain: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Access {
+    /// Whether a call needs a token.
+    pub required: bool,
+    pub open_to_network: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tls {
+    /// Absent, with its key: no TLS.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Absent: clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+    pub plain_to_network: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,12 +146,16 @@ impl Default for Config {
             server: Server {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
                 allowed_hosts: Vec::new(),
+                max_connections: 8_192,
+                connection_idle: seconds(60),
                 max_body_bytes: 16 << 20,
                 max_artifact_bytes: 64 << 30,
                 request_deadline: seconds(10),
                 transfer_idle: seconds(30),
                 drain: seconds(10),
             },
+            access: Access { required: false, open_to_network: false },
+            tls: Tls { certificate: None, key: None, client_ca: None, plain_to_network: false },
             data: Data { dir: PathBuf::from("./data") },
             metadata: Metadata { url: None },
             onnx: Onnx { library: None },

@@ -69,7 +69,7 @@ pub const SETTINGS: &[Setting] = &[
         "address:port",
         address,
         ToString::to_string,
-        "Where REST, gRPC and pages are served. Port 0 takes a free one. Anyone who reaches the address may use the API."
+        "Where REST, gRPC and pages are served. Port 0 takes a free one. Any but a loopback address needs `access.required` and TLS."
     ),
     setting!(
         server.allowed_hosts,
@@ -78,6 +78,20 @@ pub const SETTINGS: &[Setting] = &[
         hosts_text,
         "Names, besides loopback ones and the address listened on, under which requests may ask for this server and from whose \
          pages they may come. Set it behind a proxy: `ml.example.org, ml.example.org:8443`."
+    ),
+    setting!(
+        server.max_connections,
+        "connections",
+        positive,
+        ToString::to_string,
+        "Connections that are open at once; more wait to be accepted. Each needs a file descriptor (`ulimit -n`)."
+    ),
+    setting!(
+        server.connection_idle,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "How long a connection of HTTP/1.1 may take for the head of its next request before it is closed."
     ),
     setting!(
         server.max_body_bytes,
@@ -113,6 +127,42 @@ pub const SETTINGS: &[Setting] = &[
         duration,
         ToString::to_string,
         "On SIGTERM, how long requests and tasks in progress may take to finish before they are named and left."
+    ),
+    setting!(
+        access.required,
+        "`true` or `false`",
+        truth,
+        ToString::to_string,
+        "Whether a call needs a token. Where it does not, whoever reaches the address may do everything."
+    ),
+    setting!(
+        access.open_to_network,
+        "`true` or `false`",
+        truth,
+        ToString::to_string,
+        "Listen on an address that is not loopback although calls need no token: everyone who reaches it may do everything."
+    ),
+    setting!(
+        tls.certificate,
+        "path",
+        optional_path,
+        optional_path_text,
+        "Certificate chain as PEM, the server's own first. Read again when the file changes. Empty: no TLS."
+    ),
+    setting!(tls.key, "path", optional_path, optional_path_text, "Private key of the certificate, as PEM."),
+    setting!(
+        tls.client_ca,
+        "path",
+        optional_path,
+        optional_path_text,
+        "Certificates (PEM) that a client's must be signed by. Empty: clients need none."
+    ),
+    setting!(
+        tls.plain_to_network,
+        "`true` or `false`",
+        truth,
+        ToString::to_string,
+        "Listen on an address that is not loopback without TLS, where a proxy in front does TLS: tokens travel readable up to it."
     ),
     setting!(
         data.dir,
@@ -174,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting!(
         webhooks.allow_private,
-        "true or false",
+        "`true` or `false`",
         truth,
         ToString::to_string,
         "Let webhooks go to loopback and private addresses, and by plain http. Switch it on only in a network where whoever may register a webhook may reach everything that this server reaches."
@@ -238,6 +288,10 @@ fn hosts_text(names: &[String]) -> String {
     names.join(", ")
 }
 
+fn truth(text: &str) -> Result<bool, String> {
+    text.trim().parse().map_err(|_| "expected `true` or `false`".to_owned())
+}
+
 fn number(text: &str) -> Result<usize, String> {
     text.trim().replace('_', "").parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
 }
@@ -263,10 +317,6 @@ fn duration(text: &str) -> Result<Span, String> {
 fn some_time(text: &str) -> Result<Span, String> {
     let span = duration(text)?;
     if span > Span::ZERO { Ok(span) } else { Err("expected a duration longer than nothing, as in `10s`".to_owned()) }
-}
-
-fn truth(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "expected `true` or `false`".to_owned())
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -134,7 +134,7 @@ impl Approving {
             }
             Self::Unprotect { model, alias, reason, who } => {
                 let path = format!("{}/aliases/{}/protection", base(model), encode(alias));
-                let answer = client.delete(&path, &json!({"reason": reason, "actor": who.actor}))?;
+                let answer = client.delete_with(&path, &json!({"reason": reason, "actor": who.actor}))?;
                 output::show(global.json, &answer, |_| format!("{alias} of {model} is not protected\n"));
             }
             Self::Protections { model } => {

@@ -49,7 +49,7 @@ pub enum Evaluate {
 
 impl Evaluate {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         let base = |endpoint: &str| format!("/api/v1/endpoints/{}", encode(endpoint));
         match self {
             Self::Quality { endpoint, bucket, slice } => {
@@ -145,7 +145,7 @@ pub enum Review {
 
 impl Review {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         match self {
             Self::List { endpoint } => {
                 let path = format!("/api/v1/endpoints/{}/review", encode(endpoint));

@@ -61,7 +61,7 @@ pub fn apply(client: &Client, paths: &[PathBuf], dry_run: bool) -> anyhow::Resul
 
 impl Apply {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let answer = apply(&Client::new(&global.url), &self.paths, self.dry_run)?;
+        let answer = apply(&Client::new(global)?, &self.paths, self.dry_run)?;
         output::show(global.json, &answer, |answer| {
             output::rows(
                 &answer["changes"],
@@ -94,7 +94,7 @@ fn content_type(path: &Path) -> anyhow::Result<&'static str> {
 impl Ingest {
     /// Exit status 2 says that rows were quarantined.
     pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         let bar = ProgressBar::new(self.files.len() as u64)
             .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}")?);
         let mut reports = Vec::new();
@@ -171,7 +171,7 @@ impl Lookup {
             .map(|row| serde_json::from_str::<Value>(row).with_context(|| format!("`{row}` is not JSON")))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let body = json!({"service": self.service, "rows": rows});
-        let answer = Client::new(&global.url).post(&format!("/api/v1/features/{route}"), &body)?;
+        let answer = Client::new(global)?.post(&format!("/api/v1/features/{route}"), &body)?;
         output::show(global.json, &answer, |answer| {
             let mut text = String::new();
             let statuses = answer["status"].as_array().cloned().unwrap_or_default();
@@ -190,7 +190,7 @@ impl Lookup {
 
 impl Features {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         match self {
             Self::Online(lookup) => lookup.run(global, "online")?,
             Self::Historical(lookup) => lookup.run(global, "historical")?,

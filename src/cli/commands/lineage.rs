@@ -37,7 +37,7 @@ enum Direction {
 
 impl Lineage {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         if self.impact {
             let digest = self.node.strip_prefix("dataset/").unwrap_or(&self.node);
             let answer = client.get(&format!("/api/v1/datasets/{}/impact", encode(digest)))?;

@@ -1,5 +1,6 @@
 //! Commands that are clients of the REST API, one file for each part of the platform.
 
+mod access;
 mod approvals;
 mod evaluate;
 mod features;
@@ -8,6 +9,7 @@ mod models;
 mod pipelines;
 mod serving;
 
+pub use access::{Audit, Projects, Tokens};
 pub use evaluate::{Evaluate, Review};
 pub use features::{Apply, Features, Ingest, apply};
 pub use lineage::Lineage;

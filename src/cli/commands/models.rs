@@ -38,7 +38,7 @@ pub enum Models {
 
 impl Models {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         match self {
             Self::List => output::show(global.json, &client.get("/api/v1/models")?, |all| {
                 output::rows(all, &[("model", "name"), ("latest", "latest"), ("aliases", "aliases")])

@@ -46,7 +46,7 @@ pub fn follow(client: &Client, run: &str) -> anyhow::Result<Value> {
 impl Train {
     /// Exit status 2 says that the gate refused the new version.
     pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         let mut body = json!({"reason": self.reason});
         if let Some(cutoff) = &self.cutoff {
             body["cutoff"] = json!(cutoff);
@@ -97,7 +97,7 @@ pub enum Pipelines {
 
 impl Pipelines {
     pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         match self {
             Self::List => output::show(global.json, &client.get("/api/v1/pipeline-runs")?, |all| {
                 output::rows(

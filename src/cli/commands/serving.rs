@@ -36,7 +36,7 @@ impl Deploy {
         let targets = self.targets.iter().map(|t| share(t)).collect::<anyhow::Result<Vec<_>>>()?;
         let body = json!({"targets": targets, "shadow": self.shadow, "reason": self.reason});
         let path = format!("/api/v1/endpoints/{}/deployment", encode(&self.endpoint));
-        let answer = Client::new(&global.url).put(&path, &body)?;
+        let answer = Client::new(global)?.put(&path, &body)?;
         output::show(global.json, &answer, |endpoint| {
             output::rows(&endpoint["targets"], &[("version", "version"), ("percent", "percent")])
         });
@@ -81,7 +81,7 @@ impl Predict {
             body["version"] = json!(version);
         }
         let path = format!("/api/v1/endpoints/{}/predict", encode(&self.endpoint));
-        let answer = Client::new(&global.url).post(&path, &body)?;
+        let answer = Client::new(global)?.post(&path, &body)?;
         output::show(global.json, &answer, |answer| {
             output::rows(
                 &answer["predictions"],

@@ -42,7 +42,7 @@ impl Demo {
         if let Some(until) = self.until {
             plan.end = plan.end.min(until);
         }
-        let client = Client::new(&global.url);
+        let client = Client::new(global)?;
         let say = |text: &str| {
             if !global.json {
                 println!("{text}");

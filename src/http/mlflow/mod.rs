@@ -12,12 +12,13 @@ mod run_json;
 mod runs;
 mod webhooks;
 pub mod wire;
+mod workspaces;
 
-use axum::{Json, Router, extract::Request, routing::get};
+use axum::{Json, Router, routing::get};
 use serde_json::json;
 
 use crate::app::App;
-use wire::{Answer, Refusal};
+use wire::Answer;
 
 /// The version of MLflow whose API is spoken.
 const SPOKEN: &str = "3.17.2";
@@ -31,21 +32,13 @@ pub fn routes() -> Router<App> {
             .merge(models::routes())
             .merge(webhooks::routes())
             .merge(artifacts::routes())
-            .fallback(not_served)
-            .method_not_allowed_fallback(not_served)
     };
-    let proxy = || artifacts::proxy_routes().fallback(not_served).method_not_allowed_fallback(not_served);
-    let newer = || {
-        Router::new()
-            .route("/server-info", get(server_info))
-            .fallback(not_served)
-            .method_not_allowed_fallback(not_served)
-    };
+    let newer = || workspaces::routes().route("/server-info", get(server_info));
     Router::new()
         .nest("/api/2.0/mlflow", calls())
         .nest("/ajax-api/2.0/mlflow", calls())
-        .nest("/api/2.0/mlflow-artifacts", proxy())
-        .nest("/ajax-api/2.0/mlflow-artifacts", proxy())
+        .nest("/api/2.0/mlflow-artifacts", artifacts::proxy_routes())
+        .nest("/ajax-api/2.0/mlflow-artifacts", artifacts::proxy_routes())
         .nest("/api/3.0/mlflow", newer())
         .nest("/ajax-api/3.0/mlflow", newer())
         .merge(artifacts::page_routes())
@@ -53,15 +46,18 @@ pub fn routes() -> Router<App> {
         .route("/version", get(async || SPOKEN))
 }
 
-async fn not_served(request: Request) -> Refusal {
-    Refusal::no_route(request.method().as_str(), request.uri().path())
+/// Whether MLflow's clients call this path, and so read its answers.
+pub fn is_ours(path: &str) -> bool {
+    ["/api/2.0/", "/api/3.0/", "/ajax-api/", "/get-artifact", "/model-versions/"]
+        .iter()
+        .any(|ours| path.starts_with(ours))
 }
 
 /// What the client may use beyond the plain calls.
 async fn server_info() -> Answer {
     Ok(Json(json!({
         "store_type": "millpond",
-        "workspaces_enabled": false,
+        "workspaces_enabled": true,
         "trace_archival_enabled": false,
         "multipart_uploads_enabled": true,
         "multipart_downloads_enabled": false,

@@ -95,7 +95,7 @@ async fn untag_model(State(app): State<App>, fields: Fields) -> Answer {
 
 async fn set_alias(State(app): State<App>, fields: Fields) -> Answer {
     let ModelRef { model, version } = reference(&fields)?;
-    app.registry.set_alias(&model, &fields.text("alias")?, version, ACTOR, "").await?;
+    app.registry.set_alias(&model, &fields.text("alias")?, version, &storage::caller_or(ACTOR), "").await?;
     done()
 }
 

@@ -34,6 +34,7 @@ impl Refusal {
         // caller has to mend may be one of those, and it knows a name that is taken as a 400.
         let (status, error_code) = match code {
             ErrorCode::InvalidArgument | ErrorCode::Conflict => (400, "INVALID_PARAMETER_VALUE"),
+            ErrorCode::Unauthenticated => (401, "UNAUTHENTICATED"),
             ErrorCode::PermissionDenied => (403, "PERMISSION_DENIED"),
             ErrorCode::NotFound => (404, "RESOURCE_DOES_NOT_EXIST"),
             ErrorCode::AlreadyExists => (400, "RESOURCE_ALREADY_EXISTS"),
@@ -294,9 +295,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 impl Refusal {
     /// What a shared extractor refused.
     pub fn from_problem(problem: Problem) -> Self {
-        let message =
-            if problem.hint.is_empty() { problem.detail } else { format!("{}: {}", problem.detail, problem.hint) };
-        Self { status: problem.status, error_code: "BAD_REQUEST", message }
+        Self { status: problem.status, error_code: "BAD_REQUEST", message: problem.in_one_line() }
     }
 }
 

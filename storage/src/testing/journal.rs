@@ -4,7 +4,7 @@ use domain::{EventKind, NewEvent, Timestamp};
 use serde_json::json;
 
 use super::Home;
-use crate::{Meta, StorageError};
+use crate::{Caller, Meta, StorageError};
 
 /// What every journal keeps to; `fresh` gives an empty database.
 ///
@@ -18,15 +18,18 @@ pub async fn journal_suite(fresh: impl AsyncFn() -> Home) {
     for (edit, found_at) in EDITS {
         tampering_breaks_the_chain_where_it_happened(&fresh().await, edit, found_at).await;
     }
+    a_remembered_head_tells_that_the_end_was_cut_off_or_written_anew(&fresh().await).await;
+    an_event_names_the_caller_and_the_request_behind_it(&fresh().await).await;
     writers_side_by_side_leave_no_gap_in_the_chain(&fresh().await).await;
 }
 
 /// What somebody might do to the journal, and where it shows.
-const EDITS: [(&str, i64); 6] = [
+const EDITS: [(&str, i64); 7] = [
     ("UPDATE journal SET body = '{}' WHERE seq = 2", 2),
     ("UPDATE journal SET at = at + 1 WHERE seq = 3", 3),
     ("UPDATE journal SET cause = NULL WHERE seq = 2", 2),
     ("UPDATE journal SET hash = (SELECT hash FROM journal WHERE seq = 1) WHERE seq = 2", 2),
+    ("UPDATE journal SET request = 'r-1' WHERE seq = 2", 2),
     ("DELETE FROM journal WHERE seq = 2", 3),
     ("DELETE FROM journal WHERE seq = 1", 2),
 ];
@@ -66,7 +69,7 @@ async fn events_keep_their_order_and_content(home: &Home) {
     assert_eq!(seqs(journal.read(1, 1).await.expect("read")), [2]);
     assert_eq!(seqs(journal.recent(2).await.expect("recent")), [3, 2]);
     assert_eq!(seqs(journal.about("model/a", 9).await.expect("about")), [3, 1]);
-    assert_eq!(journal.verify().await.expect("verify"), 3);
+    assert_eq!(journal.verify(None).await.expect("verify").seq, 3);
 }
 
 async fn an_undone_event_never_happened_and_its_number_is_used_again(home: &Home) {
@@ -81,7 +84,7 @@ async fn an_undone_event_never_happened_and_its_number_is_used_again(home: &Home
     assert_eq!(tx.append(event("d", 2)).await.expect("append"), 2);
     tx.commit().await.expect("commit");
     assert_eq!(meta.journal().recent(1).await.expect("recent")[0].subject, "d");
-    assert_eq!(meta.journal().verify().await.expect("verify"), 2);
+    assert_eq!(meta.journal().verify(None).await.expect("verify").seq, 2);
 }
 
 async fn a_history_is_of_a_subject_and_what_lies_under_it(home: &Home) {
@@ -115,14 +118,44 @@ async fn a_follower_misses_nothing(home: &Home) {
 
 async fn tampering_breaks_the_chain_where_it_happened(home: &Home, edit: &'static str, found_at: i64) {
     let meta = journal_of(home, &["a", "b", "c"]).await;
-    assert_eq!(meta.journal().verify().await.expect("verify"), 3);
+    assert_eq!(meta.journal().verify(None).await.expect("verify").seq, 3);
     let mut tx = meta.begin().await.expect("begin");
     sqlx::query(edit).execute(tx.conn()).await.expect("edit");
     tx.commit().await.expect("commit");
-    match meta.journal().verify().await {
+    match meta.journal().verify(None).await {
         Err(StorageError::Corrupt { what, .. }) => assert_eq!(what, format!("journal at {found_at}"), "{edit}"),
         other => panic!("{edit}: {other:?}"),
     }
+}
+
+async fn a_remembered_head_tells_that_the_end_was_cut_off_or_written_anew(home: &Home) {
+    let meta = journal_of(home, &["a", "b", "c"]).await;
+    let head = meta.journal().verify(None).await.expect("verify");
+    assert_eq!(head.to_string().parse(), Ok(head.clone()));
+    assert_eq!(meta.journal().verify(Some(&head)).await.expect("verify"), head);
+    let mut tx = meta.begin().await.expect("begin");
+    sqlx::query("DELETE FROM journal WHERE seq = 3").execute(tx.conn()).await.expect("edit");
+    tx.commit().await.expect("commit");
+    assert_eq!(meta.journal().verify(None).await.expect("the rest is whole").seq, 2);
+    let cut = meta.journal().verify(Some(&head)).await.expect_err("cut");
+    assert!(cut.to_string().contains("events 3 to 3 are missing"), "{cut}");
+    let mut tx = meta.begin().await.expect("begin");
+    assert_eq!(tx.append(event("other", 3)).await.expect("append"), 3);
+    tx.commit().await.expect("commit");
+    let anew = meta.journal().verify(Some(&head)).await.expect_err("written anew");
+    assert!(anew.to_string().contains("journal at 3"), "{anew}");
+}
+
+async fn an_event_names_the_caller_and_the_request_behind_it(home: &Home) {
+    let meta = journal_of(home, &["a"]).await;
+    let ann = Caller { name: Some("ann".into()), request: Some("r-7".into()) };
+    let mut tx = meta.begin().await.expect("begin");
+    crate::acting(ann, tx.append(event("b", 2))).await.expect("append");
+    tx.commit().await.expect("commit");
+    let events = meta.journal().read(0, 9).await.expect("read");
+    let said: Vec<_> = events.iter().map(|e| (e.actor.as_str(), e.request.as_deref())).collect();
+    assert_eq!(said, [("test", None), ("ann", Some("r-7"))]);
+    assert_eq!(meta.journal().verify(None).await.expect("verify").seq, 2);
 }
 
 async fn writers_side_by_side_leave_no_gap_in_the_chain(home: &Home) {
@@ -143,6 +176,6 @@ async fn writers_side_by_side_leave_no_gap_in_the_chain(home: &Home) {
     for done in futures::future::join_all(writers).await {
         done.expect("writer");
     }
-    assert_eq!(meta.journal().verify().await.expect("verify"), 48);
+    assert_eq!(meta.journal().verify(None).await.expect("verify").seq, 48);
     assert_eq!(*meta.journal().watch().borrow(), 48);
 }

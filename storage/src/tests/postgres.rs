@@ -53,7 +53,7 @@ async fn servers_that_start_together_migrate_once_and_take_turns() {
     }
     let newest: i64 = sqlx::query_scalar("SELECT MAX(x) FROM a").fetch_one(servers[0].reader()).await.unwrap();
     assert_eq!(newest, 40);
-    assert_eq!(servers[3].journal().verify().await.unwrap(), 40);
+    assert_eq!(servers[3].journal().verify(None).await.unwrap().seq, 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,6 +116,7 @@ async fn a_database_that_goes_away_is_unavailable_and_heals_by_itself() {
     let in_the_middle = sqlx::query("INSERT INTO a VALUES (1)").execute(open.conn()).await.unwrap_err();
     assert_eq!(StorageError::from(in_the_middle).code(), ErrorCode::Unavailable);
     drop(open);
+    assert!(!meta.answers(Duration::from_secs(8)).await);
     for _ in 0..3 {
         let asked = Instant::now();
         assert_eq!(count().await.unwrap_err().code(), ErrorCode::Unavailable);
@@ -123,6 +124,7 @@ async fn a_database_that_goes_away_is_unavailable_and_heals_by_itself() {
         assert!(asked.elapsed() < Duration::from_secs(8), "it does not hang");
     }
     server.up();
+    assert!(meta.answers(Duration::from_secs(8)).await);
     assert_eq!(count().await.unwrap(), 1);
     let mut tx = meta.begin().await.unwrap();
     sqlx::query("INSERT INTO a VALUES (1)").execute(tx.conn()).await.unwrap();
@@ -180,4 +182,28 @@ async fn a_table_is_kept_by_the_server_that_opened_it_first() {
     drop((table, keeper));
     let again = open(dir.path()).await.table("numbers", numbers_schema()).await.unwrap();
     assert_eq!(again.rows(), 15, "the keeper finds everything after a restart");
+}
+
+#[tokio::test]
+async fn schemas_of_one_database_know_nothing_of_each_other() {
+    let url = Postgres::shared().database().await;
+    let opened = futures::future::join_all((0..4).map(|_| Meta::connect_in(&url, Some("one$a")))).await;
+    let opened: Vec<Meta> = opened.into_iter().map(|meta| meta.expect("several servers make it once")).collect();
+    let other = Meta::connect_in(&url, Some("two")).await.expect("open");
+    let mut tx = opened[0].begin().await.expect("begin");
+    tx.append(event("a", 1)).await.expect("append");
+    // Their turns to write are apart as well.
+    let mut beside = other.begin().await.expect("begin beside");
+    beside.append(event("b", 1)).await.expect("append");
+    beside.commit().await.expect("commit");
+    tx.commit().await.expect("commit");
+    let subjects = async |meta: &Meta| -> Vec<String> {
+        meta.journal().read(0, 9).await.expect("read").into_iter().map(|event| event.subject).collect()
+    };
+    assert_eq!(subjects(&opened[3]).await, ["a"]);
+    assert_eq!(subjects(&other).await, ["b"]);
+    assert!(subjects(&Meta::connect(&url).await.expect("open")).await.is_empty());
+    for bad in ["", "A", "a b", "a;drop", "a-b", "\"a\"", &"x".repeat(64)] {
+        assert!(matches!(Meta::connect_in(&url, Some(bad)).await, Err(StorageError::BadSchema(_))), "{bad}");
+    }
 }

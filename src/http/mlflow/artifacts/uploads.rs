@@ -4,18 +4,21 @@ use std::convert::Infallible;
 
 use axum::{
     extract::{FromRequestParts, Path, State},
-    http::{StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use domain::{ErrorCode, UploadId};
 use registry::ArtifactPath;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::{Incoming, Target};
 use crate::{
     app::App,
-    http::mlflow::wire::{Answer, Fields, Refusal, done},
+    http::{
+        Scheme,
+        mlflow::wire::{Answer, Fields, Refusal, done},
+    },
 };
 
 /// Where the file goes: the URL names the directory, and `path` is the file as the client's own machine knows it.
@@ -49,19 +52,27 @@ impl<S: Send + Sync> FromRequestParts<S> for Here {
             !host.is_empty() && host.bytes().all(plain)
         };
         // A proxy that speaks TLS says so.
-        let scheme = text("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");
+        let own = parts.extensions.get::<Scheme>().map_or("http", |Scheme(own)| own);
+        let scheme = text("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or(own);
         let host = host.filter(lawful).map(|host| format!("{scheme}://{host}"));
         Ok(Self(host.ok_or_else(|| Refusal::invalid("the Host header does not name this server"))))
     }
 }
 
-pub async fn create(State(app): State<App>, target: Target, here: Here, fields: Fields) -> Answer {
-    let (path, here) = (destination(target, &fields)?, here.0?);
+/// What the client has to send with each part, since it sends parts without its credentials: those of this call.
+fn passed_on(headers: &HeaderMap) -> Map<String, Value> {
+    let names = ["authorization", "x-millpond-project", "x-mlflow-workspace"];
+    let sent = names.into_iter().filter_map(|name| Some((name.to_owned(), headers.get(name)?.to_str().ok()?.into())));
+    sent.collect()
+}
+
+pub async fn create(State(app): State<App>, target: Target, here: Here, headers: HeaderMap, fields: Fields) -> Answer {
+    let (path, here, headers) = (destination(target, &fields)?, here.0?, passed_on(&headers));
     let parts = fields.int_opt("num_parts")?.unwrap_or(1);
     let upload = app.registry.create_upload(&path, parts).await?;
     let credential = |number| {
         let url = format!("{here}/api/2.0/mlflow-artifacts/mpu/part/{upload}/{number}");
-        json!({"url": url, "part_number": number, "headers": {}})
+        json!({"url": url, "part_number": number, "headers": headers})
     };
     Ok(json!({"upload_id": upload.to_string(), "credentials": (1..=parts).map(credential).collect::<Vec<_>>()}).into())
 }
