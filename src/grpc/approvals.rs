@@ -64,7 +64,8 @@ impl Approvals for Door {
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Approval>, Status> {
         let AskRequest { model, alias, version, reason, actor } = request.into_inner();
-        let ask = Ask { model: read("model", &model)?, alias, version, actor: caller_or(&actor), reason, cause: None };
+        let actor = caller_or(&actor);
+        let ask = Ask { model: read("model", &model)?, alias, version, actor, reason, cause: None };
         approval(&self.app.registry.ask_approval(ask).await.map_err(refuse)?).map(Response::new)
     }
 

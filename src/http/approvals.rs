@@ -133,8 +133,8 @@ async fn ask(
     Body(new): Body<AskApproval>,
 ) -> Result<(StatusCode, Json<Approval>), Problem> {
     let AskApproval { alias, version, reason, actor } = new;
-    let asked =
-        app.registry.ask_approval(Ask { model, alias, version, actor: caller_or(&actor), reason, cause: None }).await?;
+    let actor = caller_or(&actor);
+    let asked = app.registry.ask_approval(Ask { model, alias, version, actor, reason, cause: None }).await?;
     Ok((StatusCode::CREATED, Json(asked)))
 }
 

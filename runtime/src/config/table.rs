@@ -289,7 +289,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting!(
         webhooks.allow_private,
-        "true or false",
+        "`true` or `false`",
         truth,
         ToString::to_string,
         "Let webhooks go to loopback and private addresses, and by plain http. Switch it on only in a network where whoever may register a webhook may reach everything that this server reaches."

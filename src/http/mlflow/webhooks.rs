@@ -31,7 +31,7 @@ async fn create(State(app): State<App>, fields: Fields) -> Answer {
         secret: secret(&fields)?,
         status: status(&fields)?.unwrap_or_default(),
     };
-    answer(&app.registry.create_webhook(new, ACTOR).await?)
+    answer(&app.registry.create_webhook(new, &storage::caller_or(ACTOR)).await?)
 }
 
 async fn list(State(app): State<App>, fields: Fields) -> Answer {
@@ -60,11 +60,11 @@ async fn update(State(app): State<App>, Path(id): Path<String>, fields: Fields) 
         secret: if fields.has("secret") { Some(secret(&fields)?) } else { None },
         status: status(&fields)?,
     };
-    answer(&app.registry.change_webhook(&webhook_id(&id)?, change, ACTOR).await?)
+    answer(&app.registry.change_webhook(&webhook_id(&id)?, change, &storage::caller_or(ACTOR)).await?)
 }
 
 async fn delete(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    app.registry.delete_webhook(&webhook_id(&id)?, ACTOR).await?;
+    app.registry.delete_webhook(&webhook_id(&id)?, &storage::caller_or(ACTOR)).await?;
     done()
 }
 
