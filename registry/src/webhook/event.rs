@@ -262,7 +262,7 @@ mod tests {
 
     fn event(kind: EventKind, subject: &str, body: Value) -> Event {
         let at = "2026-11-25T12:00:00.5Z".parse().unwrap();
-        Event { seq: 1, at, kind, subject: subject.into(), actor: "a".into(), cause: None, body }
+        Event { seq: 1, at, kind, subject: subject.into(), actor: "a".into(), cause: None, request: None, body }
     }
 
     fn said(event: &Event, prompt: bool) -> Option<(String, Value)> {
