@@ -18,7 +18,7 @@ fn mlflows_client_works_with_a_token_in_its_own_project_files_in_parts_included(
     guarded.create_project("vision");
     let token = guarded.token("vision", "ann", "engineer", &[]);
     let scripts = ["runs", "registry", "artifacts"].map(OsStr::new);
-    let said = script_with("run.py", &scripts, &guarded.server.url, &[("MLFLOW_TRACKING_TOKEN", &token)]);
+    let said = script_with("mlflow/run.py", &scripts, &guarded.server.url, &[("MLFLOW_TRACKING_TOKEN", &token)]);
     assert!(all_held(&said), "{said}");
     let models = "/api/2.0/mlflow/registered-models/search?max_results=10";
     let root = As::token(&guarded.root);
@@ -31,7 +31,7 @@ fn mlflows_client_sends_a_token_as_a_password_and_finds_projects_as_workspaces()
     let guarded = Guarded::fresh();
     guarded.create_project("vision");
     let environment = [("MLFLOW_TRACKING_USERNAME", "ann"), ("MLFLOW_TRACKING_PASSWORD", guarded.root.as_str())];
-    let said = script_with("workspaces.py", &[], &guarded.server.url, &environment);
+    let said = script_with("mlflow/workspaces.py", &[], &guarded.server.url, &environment);
     assert_eq!(said.lines().last(), Some("ok"), "{said}");
     let root = As::token(&guarded.root);
     let found = |project: &'static str| {
@@ -46,6 +46,6 @@ fn mlflows_client_sends_a_token_as_a_password_and_finds_projects_as_workspaces()
 fn mlflows_client_says_so_when_it_may_not() {
     let guarded = Guarded::fresh();
     let viewer = guarded.token("default", "bob", "viewer", &[]);
-    let said = script_with("refused.py", &[], &guarded.server.url, &[("MLFLOW_TRACKING_TOKEN", &viewer)]);
+    let said = script_with("mlflow/refused.py", &[], &guarded.server.url, &[("MLFLOW_TRACKING_TOKEN", &viewer)]);
     assert_eq!(said.lines().last(), Some("ok"), "{said}");
 }

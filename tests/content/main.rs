@@ -9,11 +9,11 @@ mod models;
 mod store;
 mod verify;
 
-use std::process::{Command, Output};
+use std::{ffi::OsStr, process::Output};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use support::{Server, millpond, root};
+use support::{Server, millpond, python::script_with};
 
 const FILES: &str = "/api/2.0/mlflow-artifacts/artifacts";
 
@@ -31,37 +31,11 @@ fn json_of(server: &Server, args: &[&str]) -> (bool, Value) {
     (output.status.success(), value)
 }
 
-/// Runs a script with MLflow's unmodified client against the server, with nothing of the caller's environment. What it
-/// prints.
+/// Runs a script with MLflow's unmodified client against the server. What it prints.
 #[track_caller]
 fn python(script: &str, arguments: &[&str], url: &str) -> String {
-    let python = root().join(".tools/mlflow/bin/python");
-    assert!(python.exists(), "MLflow's client is missing: run `cargo xtask setup`");
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let output = Command::new(python)
-        .arg(root().join("tests/content").join(script))
-        .args(arguments)
-        .current_dir(home.path())
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").expect("a PATH"))
-        .env("HOME", home.path())
-        .env("TMPDIR", home.path())
-        .env("LANG", "C.UTF-8")
-        .env("MLFLOW_TRACKING_URI", url)
-        .env("MLFLOW_DISABLE_TELEMETRY", "true")
-        .env("DO_NOT_TRACK", "true")
-        .env("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        .env("GIT_PYTHON_REFRESH", "quiet")
-        .output()
-        .expect("python starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{script}: {}\n{said}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    said.into_owned()
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+    script_with(&format!("content/{script}"), &arguments, url, &[])
 }
 
 /// A new run, and the path of its root in the artifact tree.

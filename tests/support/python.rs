@@ -18,20 +18,20 @@ fn python() -> PathBuf {
     environment.join("bin/python")
 }
 
-/// Runs a script beside an empty home, with nothing of the caller's environment: no proxy, no credentials, no telemetry.
-/// What it prints.
+/// Runs a script of `tests/mlflow` beside an empty home, with nothing of the caller's environment: no proxy, no
+/// credentials, no telemetry. What it prints.
 #[track_caller]
 pub fn script(name: &str, arguments: &[&Path], url: &str) -> String {
     let arguments: Vec<&OsStr> = arguments.iter().map(|argument| argument.as_os_str()).collect();
-    script_with(name, &arguments, url, &[])
+    script_with(&format!("mlflow/{name}"), &arguments, url, &[])
 }
 
-/// The same with more of an environment.
+/// The same for any script below `tests`, with more of an environment.
 #[track_caller]
 pub fn script_with(name: &str, arguments: &[&OsStr], url: &str, environment: &[(&str, &str)]) -> String {
     let home = tempfile::tempdir().expect("a temporary directory");
     let output = Command::new(python())
-        .arg(root().join("tests/mlflow").join(name))
+        .arg(root().join("tests").join(name))
         .args(arguments)
         .current_dir(home.path())
         .env_clear()
