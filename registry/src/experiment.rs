@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use domain::{EventKind, NewEvent, Timestamp};
+use domain::{EventKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::{Tx, sql::Conn};
@@ -393,7 +393,5 @@ async fn note(
     id: i64,
     body: serde_json::Value,
 ) -> Result<(), RegistryError> {
-    let (subject, actor) = (format!("experiment/{id}"), crate::ACTOR.into());
-    tx.append(NewEvent { at, kind, subject, actor, cause: None, body }).await?;
-    Ok(())
+    crate::note(tx, at, kind, format!("experiment/{id}"), body).await
 }

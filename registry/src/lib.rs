@@ -46,7 +46,7 @@ use std::{
 
 use async_trait::async_trait;
 use domain::{
-    ModelName, ModelRef, Timestamp, UploadId,
+    EventKind, ModelName, ModelRef, NewEvent, Timestamp, UploadId,
     ports::{Models, OpenedModel, PortError},
 };
 use runtime::Clock;
@@ -91,6 +91,18 @@ pub const LATEST: &str = "latest";
 const TURNS: usize = 16;
 /// Who stands in the journal where no caller is named.
 const ACTOR: &str = "registry";
+
+/// Appends an event about `subject` that no other event led to.
+async fn note(
+    tx: &mut Tx,
+    at: Timestamp,
+    kind: EventKind,
+    subject: String,
+    body: serde_json::Value,
+) -> Result<(), RegistryError> {
+    tx.append(NewEvent { at, kind, subject, actor: ACTOR.into(), cause: None, body }).await?;
+    Ok(())
+}
 
 /// The room's front door. Clones share everything.
 #[derive(Clone)]

@@ -224,9 +224,7 @@ pub(crate) async fn note(
     name: &ModelName,
     body: Value,
 ) -> Result<(), RegistryError> {
-    let subject = format!("model/{name}");
-    tx.append(NewEvent { at, kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
-    Ok(())
+    crate::note(tx, at, kind, format!("model/{name}"), body).await
 }
 
 async fn registered(conn: &mut Conn, name: &ModelName) -> Result<RegisteredModel, RegistryError> {

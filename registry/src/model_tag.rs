@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{EventKind, ModelName, ModelRef, NewEvent};
+use domain::{EventKind, ModelName, ModelRef};
 use serde_json::json;
 use storage::{Tx, sql::Conn};
 
@@ -75,8 +75,7 @@ impl Registry {
             Of::Version(version) => (EventKind::VersionChanged, format!("model/{version}")),
         };
         let body = json!({"tag": key, "value": value});
-        tx.append(NewEvent { at: self.now(), kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
-        Ok(())
+        crate::note(tx, self.now(), kind, subject, body).await
     }
 }
 

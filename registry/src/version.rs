@@ -277,9 +277,7 @@ pub(crate) async fn note(
     version: &ModelRef,
     body: Value,
 ) -> Result<(), RegistryError> {
-    let subject = format!("model/{version}");
-    tx.append(NewEvent { at, kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
-    Ok(())
+    crate::note(tx, at, kind, format!("model/{version}"), body).await
 }
 
 /// Model and number of a version.

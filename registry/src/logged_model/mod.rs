@@ -5,7 +5,7 @@ mod versions;
 
 use std::collections::BTreeMap;
 
-use domain::{EventKind, NewEvent, RunId, Timestamp};
+use domain::{EventKind, RunId, Timestamp};
 use serde_json::{Value, json};
 use storage::{Tx, sql::Conn};
 
@@ -320,9 +320,7 @@ pub(crate) async fn add_tags(conn: &mut Conn, id: &str, tags: &BTreeMap<String, 
 }
 
 async fn note(tx: &mut Tx, at: Timestamp, kind: EventKind, id: &str, body: Value) -> Result<(), RegistryError> {
-    let subject = format!("logged_model/{id}");
-    tx.append(NewEvent { at, kind, subject, actor: crate::ACTOR.into(), cause: None, body }).await?;
-    Ok(())
+    crate::note(tx, at, kind, format!("logged_model/{id}"), body).await
 }
 
 /// A model's own row.
