@@ -1,8 +1,16 @@
 //! `millpond up`: bind first, open the projects, answer until told to stop, drain.
 
-use std::{io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
-use access::default_project;
+use access::{Secret, default_project};
 use anyhow::{Context as _, ensure};
 use runtime::{
     CancellationToken,
@@ -113,23 +121,28 @@ fn may_listen(config: &Config) -> anyhow::Result<()> {
 /// Makes a token for the first admin, if nobody holds one that opens every project, and leaves it in a file that only
 /// its owner can read.
 async fn keep_first_token(tenants: &Tenants, data: &Path) -> anyhow::Result<()> {
-    let Some(made) = tenants.first().app.access.first_token(&default_project()).await? else { return Ok(()) };
     let path = data.join(FIRST_TOKEN);
-    let mut options = std::fs::File::options();
-    options.create(true).truncate(true).write(true).mode(0o600);
-    let written = options.open(&path).and_then(|mut file| {
-        writeln!(file, "{}", made.secret.reveal())?;
-        file.sync_all()
-    });
-    written.with_context(|| format!("could not write the first admin's token to `{}`", path.display()))?;
-    println!("a token for the first admin was written to {}: keep it, then remove the file", path.display());
+    let keep = |secret: &Secret| {
+        // One that is there may be open to others, and its token is one that was never made to hold.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
+        writeln!(file, "{}", secret.reveal())?;
+        file.sync_all()?;
+        File::open(data)?.sync_all()
+    };
+    if tenants.first().app.access.first_token(&default_project(), keep).await? {
+        println!("a token for the first admin was written to {}: keep it, then remove the file", path.display());
+    }
     Ok(())
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
             anyhow::bail!(
                 "{address} is in use by another program: stop it, or choose another port with --listen 127.0.0.1:PORT"
             )

@@ -24,6 +24,8 @@ pub enum AccessError {
     NotOfTheHouse,
     #[error("{what} {problem}")]
     Invalid { what: &'static str, problem: String },
+    #[error("could not keep the first admin's token: {0}")]
+    NotKept(std::io::Error),
     /// The system gave no random bytes for a secret.
     #[error("no random bytes: {0}")]
     NoRandomness(String),
@@ -53,7 +55,7 @@ impl Coded for AccessError {
             Self::NotOfTheHouse => ErrorCode::PermissionDenied,
             Self::ProjectExists(_) => ErrorCode::AlreadyExists,
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
-            Self::NoRandomness(_) => ErrorCode::Unavailable,
+            Self::NoRandomness(_) | Self::NotKept(_) => ErrorCode::Unavailable,
             Self::Damaged { .. } => ErrorCode::DataLoss,
             Self::Storage(error) => error.code(),
         }

@@ -86,12 +86,7 @@ impl Access {
         by.may_touch(new.house)?;
         let now = self.0.clock.now();
         let issued = issue(project, new, now, storage::caller_or(by.name), None)?;
-        let mut tx = self.0.meta.begin().await?;
-        insert(&mut tx, &issued).await?;
-        let body = describe(&issued.token);
-        note(&mut tx, now, EventKind::TokenCreated, &issued.token.id, by.name, body).await?;
-        tx.commit().await?;
-        self.remember(&issued).await;
+        self.store(&issued, now, by.name).await?;
         Ok(issued)
     }
 
@@ -196,14 +191,19 @@ impl Access {
         Ok(token.clone())
     }
 
-    /// A token that opens every project, if no such token holds: how the first admin comes in.
+    /// A token that opens every project, if no such token holds: how the first admin comes in. It holds only once `keep`
+    /// has put it where they find it, so that a crash leaves no token that nobody knows.
     ///
     /// # Errors
-    /// When it cannot be stored.
-    pub async fn first_token(&self, project: &ProjectName) -> Result<Option<Issued>, AccessError> {
+    /// When it cannot be kept or stored.
+    pub async fn first_token(
+        &self,
+        project: &ProjectName,
+        keep: impl FnOnce(&Secret) -> std::io::Result<()>,
+    ) -> Result<bool, AccessError> {
         let now = self.0.clock.now();
         if self.tokens().await.iter().any(|token| token.house && token.check(now).is_ok()) {
-            return Ok(None);
+            return Ok(false);
         }
         let new = NewToken {
             name: "first-admin".into(),
@@ -212,7 +212,21 @@ impl Access {
             house: true,
             expires_in: None,
         };
-        self.create_token(project, new, Admin { name: "millpond", house: true }).await.map(Some)
+        let by = "millpond";
+        let issued = issue(project, new, now, by.into(), None)?;
+        keep(&issued.secret).map_err(AccessError::NotKept)?;
+        self.store(&issued, now, by).await?;
+        Ok(true)
+    }
+
+    /// Makes an issued token hold.
+    async fn store(&self, issued: &Issued, now: Timestamp, actor: &str) -> Result<(), AccessError> {
+        let mut tx = self.0.meta.begin().await?;
+        insert(&mut tx, issued).await?;
+        note(&mut tx, now, EventKind::TokenCreated, &issued.token.id, actor, describe(&issued.token)).await?;
+        tx.commit().await?;
+        self.remember(issued).await;
+        Ok(())
     }
 
     /// Writes the last uses that are not written yet.

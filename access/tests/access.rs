@@ -231,13 +231,13 @@ async fn the_log_is_not_flooded_by_what_nobody_can_count() {
 #[tokio::test]
 async fn who_is_not_of_the_house_makes_and_ends_no_token_of_the_house() {
     let World { access, meta, _dir, .. } = worlds().await.remove(0);
-    let first = access.first_token(&access::default_project()).await.unwrap().expect("nobody holds one");
-    let (id, ann) = (&first.token.id, Admin { name: "ann", house: false });
+    let first = first_token(&access).await.expect("nobody holds one");
+    let (id, ann) = (&first.id, Admin { name: "ann", house: false });
     let new = NewToken { house: true, ..token("x", Role::Admin, &[], None) };
     assert!(matches!(access.create_token(&project(), new, ann).await, Err(AccessError::NotOfTheHouse)));
     assert!(matches!(access.rotate_token(&project(), id, Span::HOUR, ann).await, Err(AccessError::NotOfTheHouse)));
     assert!(matches!(access.revoke_token(id, ann).await, Err(AccessError::NotOfTheHouse)));
-    assert!(access.recognise(&first.secret).await.is_ok());
+    assert!(access.recognise(&first).await.is_ok());
     assert_eq!(kinds(&meta).await, [EventKind::TokenCreated]);
 }
 
@@ -249,14 +249,32 @@ fn a_lifetime_is_a_span_or_never() {
     assert!(access::lifetime(Some("soon")).unwrap_err().to_string().contains("`soon`"));
 }
 
+/// The first admin's token, if one is made now.
+async fn first_token(access: &Access) -> Option<Secret> {
+    let mut kept = None;
+    let keep = |secret: &Secret| {
+        kept = Some(secret.clone());
+        Ok(())
+    };
+    let made = access.first_token(&access::default_project(), keep).await.unwrap();
+    assert_eq!(made, kept.is_some());
+    kept
+}
+
 #[tokio::test]
 async fn the_first_admin_gets_a_token_once_and_again_when_nobody_holds_one() {
     let World { access, meta, _dir, .. } = worlds().await.remove(0);
-    let first = access.first_token(&access::default_project()).await.unwrap().expect("nobody holds one");
-    assert!(first.token.house && first.token.role == Role::Admin);
-    assert!(access.first_token(&access::default_project()).await.unwrap().is_none());
+    let lost = |_: &Secret| Err(std::io::Error::other("the disk is full"));
+    let refused = access.first_token(&access::default_project(), lost).await.expect_err("not kept");
+    assert!(refused.to_string().contains("the disk is full"));
+    assert!(access.tokens().await.is_empty() && kinds(&meta).await.is_empty(), "what nobody knows holds nothing");
+
+    let first = first_token(&access).await.expect("nobody holds one");
+    let token = access.recognise(&first).await.unwrap();
+    assert!(token.house && token.role == Role::Admin);
+    assert!(first_token(&access).await.is_none());
     let ann = Caller { name: Some("ann".into()), request: None };
-    storage::acting(ann, access.revoke_token(&first.token.id, ROOT)).await.unwrap();
+    storage::acting(ann, access.revoke_token(&first.id, ROOT)).await.unwrap();
     assert_eq!(meta.journal().recent(1).await.unwrap()[0].actor, "ann");
-    assert!(access.first_token(&access::default_project()).await.unwrap().is_some());
+    assert!(first_token(&access).await.is_some());
 }
