@@ -44,7 +44,7 @@ impl Tenants {
     /// Opens every project; `paths` makes the routes of each.
     ///
     /// # Errors
-    /// When one of them does not open.
+    /// When the first does not open. Another that does not is tried again when it is asked for, and keeps nobody else out.
     pub async fn open(
         ground: Ground,
         paths: impl Fn(&App) -> anyhow::Result<Router> + Send + Sync + 'static,
@@ -54,7 +54,9 @@ impl Tenants {
         let (others, opening) = (RwLock::default(), Mutex::default());
         let tenants = Self(Arc::new(Inner { ground, paths: Box::new(paths), first, others, opening }));
         for project in tenants.first().app.access.projects().await? {
-            tenants.tenant(&project.name).await?;
+            if let Err(error) = tenants.tenant(&project.name).await {
+                tracing::error!(project = %project.name, error = %format!("{error:#}"), "a project does not open");
+            }
         }
         Ok(tenants)
     }

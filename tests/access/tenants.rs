@@ -64,6 +64,26 @@ fn projects_in_files_share_nothing_and_are_there_after_a_restart() {
 }
 
 #[test]
+fn a_project_that_is_damaged_keeps_nobody_else_out() {
+    let guarded = Guarded::fresh();
+    guarded.create_project("vision");
+    let vision = guarded.data().join("projects/vision");
+    let guarded = guarded.again(|server| {
+        assert_eq!(server.stop(), Some(0));
+        // Whatever is left of the log beside it could heal the file.
+        for file in
+            ["meta.db", "meta.db-wal", "meta.db-shm"].map(|name| vision.join(name)).iter().filter(|f| f.exists())
+        {
+            std::fs::write(file, b"this was a database once, and is none now".repeat(200)).expect("written");
+        }
+    });
+    let root = As::token(&guarded.root);
+    guarded.get(&root, "/api/v1/runs").ok();
+    let refused = guarded.get(&root.within("vision"), "/api/v1/runs").problem(503, "unavailable");
+    assert!(!refused.contains("meta.db"), "{refused}");
+}
+
+#[test]
 fn projects_in_postgres_share_nothing() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let url = runtime.block_on(storage::testing::Postgres::shared().database());
