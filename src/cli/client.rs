@@ -26,13 +26,21 @@ pub struct Client {
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    #[error("no millpond answers at {url}: {reason}; start one with `millpond up`, or name another with --url")]
+    #[error("no millpond answers at {url}: {reason}; {}", way_out(reason))]
     Unreachable { url: String, reason: String },
     /// The server's own words.
     #[error("{detail}{}", hint.as_deref().filter(|h| !h.is_empty()).map(|h| format!(" ({h})")).unwrap_or_default())]
     Refused { status: u16, code: String, detail: String, hint: Option<String> },
     #[error("the answer to {path} was not JSON: {reason}")]
     NotJson { path: String, reason: String },
+}
+
+fn way_out(reason: &str) -> &'static str {
+    if reason.contains("certificate") {
+        "name a file of certificates to trust with --ca, and ask for the server by a name that its certificate has"
+    } else {
+        "start one with `millpond up`, or name another with --url"
+    }
 }
 
 #[derive(Deserialize)]

@@ -47,11 +47,29 @@ fn a_refused_attempt_is_kept_with_who_what_and_from_where() {
         "each kind once: more of it is counted"
     );
     assert_eq!(refused[0]["body"]["from"], "127.0.0.1");
+    assert!(text(&refused[0]["request"]).len() >= 32, "the request is named: {}", refused[0]);
     // The count is written at the latest when the server stops.
     let guarded = guarded.again(|server| assert_eq!(server.stop(), Some(0)));
     let times: u64 =
         page(&guarded, "&kind=access.refused&actor=bob").iter().filter_map(|e| e["body"]["times"].as_u64()).sum();
     assert_eq!(times, 3);
+}
+
+#[test]
+fn made_up_methods_and_paths_make_one_entry_and_not_many() {
+    let guarded = Guarded::fresh();
+    for n in 0..5 {
+        let method = format!("BREW{n}{}", "X".repeat(2_000));
+        for path in ["/api/v1/runs".to_owned(), format!("/nowhere/{n}")] {
+            let (_, answer) = guarded.server.call_with(&method, &path, &[], b"");
+            assert_eq!(answer.status, 401, "{path}");
+        }
+    }
+    let refused = page(&guarded, "&kind=access.refused");
+    let calls: Vec<_> = refused.iter().map(|event| text(&event["body"]["call"])).collect();
+    assert_eq!(calls, ["other /api/v1/runs", "other (no route)"]);
+    let metrics = guarded.get(&As::token(&guarded.root), "/metrics").ok();
+    assert!(!text(&metrics).contains("BREW"), "nor does it grow the metrics");
 }
 
 /// Changes the journal behind the server's back.

@@ -116,6 +116,10 @@ fn tls_is_spoken_the_certificate_is_read_again_and_plain_text_is_not_taken() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let output = whoami(&dir.path().join("nothing.pem"));
     assert!(text(&output.stderr).contains("could not read certificates"));
+    let strange = dir.path().join("strange.pem");
+    std::fs::write(&strange, &other.pem).expect("written");
+    let why = text(&whoami(&strange).stderr);
+    assert!(why.contains("certificate") && why.contains("--ca") && why.lines().count() == 1, "{why}");
 
     // A key that does not belong to the certificate changes nothing; a new pair does.
     std::fs::write(&files[1], other.sign("127.0.0.1").1).expect("written");

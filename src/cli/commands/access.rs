@@ -144,7 +144,8 @@ pub enum Audit {
 
 impl Audit {
     pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
-        let client = Client::new(global)?;
+        // Checking reads the whole log.
+        let client = Client::patient(global)?;
         match self {
             Self::Log { actor, kind, after, limit } => {
                 let mut path = format!("/api/v1/audit?after={after}&limit={limit}");

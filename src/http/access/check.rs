@@ -20,7 +20,11 @@ use super::{
     refuse,
     rules::{self, Rule},
 };
-use crate::{app::App, http::layers::RequestId, http::problem::Problem};
+use crate::{
+    app::App,
+    http::layers::{RequestId, method_name},
+    http::problem::Problem,
+};
 
 /// How much of a refused body is read, and for how long.
 const DRAINED_BYTES: usize = 1 << 20;
@@ -72,9 +76,12 @@ async fn turn_away(
     body: Body,
 ) -> Response {
     drain(parts, body).await;
-    let call = format!("{} {route}", parts.method);
+    let route = if route.is_empty() { "(no route)" } else { route };
+    let call = format!("{} {route}", method_name(&parts.method));
     let attempt = attempt(parts, visitor, call, problem.error_code());
-    if let Err(error) = app.access.refused(attempt).await {
+    let request = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
+    let kept = storage::acting(Caller { name: None, request }, app.access.refused(attempt));
+    if let Err(error) = kept.await {
         tracing::error!(%error, "a refused attempt could not be written to the journal");
     }
     refuse::answer(problem, parts.uri.path(), &parts.headers)
