@@ -6,8 +6,9 @@ use sqlx::{
 };
 use storage::sql::Db;
 
-/// Keys that one statement names; databases bound the places of a statement.
-pub(crate) const KEYS_AT_ONCE: usize = 1_000;
+/// Keys that one statement names. SQLite takes each place's name from a list that it walks from the start, so the cost
+/// grows with the square.
+pub(crate) const KEYS_AT_ONCE: usize = 200;
 /// Rows that one statement writes.
 pub(crate) const ROWS_AT_ONCE: usize = 100;
 

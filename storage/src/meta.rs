@@ -17,6 +17,10 @@ use crate::{
 
 /// Connections that read a SQLite file.
 const READERS: u32 = 4;
+/// Pages that one connection to a file keeps in memory, in KiB as the pragma wants it: negative.
+const CACHE_KIB: &str = "-16384";
+/// Rows that wait between the thread that reads a file and the one that asked, so that they seldom wait for each other.
+const ROWS_WAITING: usize = 1_024;
 /// How long a statement waits for another process (a backup, a shell) to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read waits for a free connection to the file.
@@ -87,6 +91,8 @@ impl Meta {
             .create_if_missing(true)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .pragma("cache_size", CACHE_KIB)
+            .row_buffer_size(ROWS_WAITING)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = |connections| {
             PoolOptions::<Db>::new()

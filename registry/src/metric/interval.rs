@@ -46,9 +46,11 @@ fn sample(mut found: Vec<(RunId, Vec<Point>)>, range: Option<StepRange>, steps: 
             points.retain(|point| (start..=end).contains(&point.step));
         }
     }
-    let all: BTreeSet<i64> = found.iter().flat_map(|(_, points)| points.iter().map(|point| point.step)).collect();
+    let mut all: Vec<i64> = found.iter().flat_map(|(_, points)| points.iter().map(|point| point.step)).collect();
+    // Each run's steps are in order already, which a stable sort makes use of.
+    all.sort();
+    all.dedup();
     if all.len() > steps {
-        let all: Vec<i64> = all.into_iter().collect();
         let last = all.len() - 1;
         // Evenly spread indices, the first and the last of them included.
         let spread = |i: usize| if steps == 1 { 0 } else { i * last / (steps - 1) };

@@ -7,7 +7,7 @@ use domain::{
 use serde_json::json;
 use storage::sql::Conn;
 
-use super::{NAME_TAG, TrackedRun, add_tags, cause_of, find, note, require_active};
+use super::{NAME_TAG, Run, add_tags, find, load, note};
 use crate::{Registry, RegistryError, check};
 
 /// What to change of a run; what is `None` stays.
@@ -21,37 +21,37 @@ pub struct RunChange {
 }
 
 impl Registry {
-    /// Changes a run and gives it as it then stands. Saying the same again changes nothing.
+    /// Changes a run and gives it as it then stands, without its parameters, tags and metrics. Saying the same again
+    /// changes nothing.
     ///
     /// # Errors
     /// An unknown or deleted run, or a bad name.
-    pub async fn update_run(&self, run: &RunId, change: RunChange) -> Result<TrackedRun, RegistryError> {
+    pub async fn update_run(&self, run: &RunId, change: RunChange) -> Result<Run, RegistryError> {
         let now = self.now();
         let mut tx = self.begin().await?;
-        let before = require_active(tx.conn(), run).await?;
-        if let Some(name) = &change.name
-            && rename(tx.conn(), run, name).await?
+        let mut found = load::bare(tx.conn(), run).await?;
+        if found.deleted_at.is_some() {
+            return Err(RegistryError::Deleted { what: "run", name: run.to_string() });
+        }
+        if let Some(name) = change.name
+            && rename(tx.conn(), run, &name).await?
         {
             add_tags(tx.conn(), run, &[(NAME_TAG.to_owned(), name.clone())].into()).await?;
             note(&mut tx, now, EventKind::RunChanged, run, None, json!({"name": name})).await?;
+            found.name = name;
         }
+        let (before, known) = (found.state, found.ended_at);
         let after = reach(before, change.state.unwrap_or(before))?;
-        let known: Option<i64> = sqlx::query_scalar("SELECT ended_at FROM registry_runs WHERE id = $1")
-            .bind(run.to_string())
-            .fetch_one(tx.conn())
-            .await?;
-        let known = known.map(Timestamp::from_micros);
         let ended_at = change.ended_at.or(if after == before { known } else { ended(after).then_some(now) });
         if (after, ended_at) != (before, known) {
             store(tx.conn(), run, after, ended_at).await?;
         }
         if after != before {
             let kind = if ended(after) { EventKind::RunFinished } else { EventKind::RunChanged };
-            let cause = cause_of(tx.conn(), run).await?;
-            note(&mut tx, now, kind, run, cause, json!({"state": after})).await?;
+            note(&mut tx, now, kind, run, found.cause, json!({"state": after})).await?;
         }
         tx.commit().await?;
-        self.tracked_run(run).await
+        Ok(Run { state: after, ended_at, ..found })
     }
 
     /// Deletes a run; it can be restored. Deleting it again changes nothing.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use domain::{Digest, Timestamp};
+use domain::{Digest, RunId, Timestamp};
 use storage::sql::Conn;
 
 use super::{DatasetRef, Run, TrackedRun, state};
@@ -56,6 +56,20 @@ impl Row {
     }
 }
 
+/// What one statement finds of runs.
+const ROWS: &str =
+    "SELECT r.id, e.name AS experiment, e.id AS experiment_id, r.name, r.user_id, r.state, r.artifact_uri,
+        r.dataset, r.code_version, r.environment, r.cause, r.started_at, r.ended_at, r.deleted_at
+    FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment WHERE r.id IN (";
+
+/// A run that must exist, deleted or not, without its parameters, tags and metrics.
+pub(super) async fn bare(conn: &mut Conn, run: &RunId) -> Result<Run, RegistryError> {
+    let mut statement = Statement::new(ROWS);
+    statement.bind(run.to_string()).push(")");
+    let row = statement.query_as::<Row>().fetch_optional(conn).await?;
+    row.ok_or(RegistryError::NoSuchRun(*run))?.read()
+}
+
 /// Runs in the order asked for; unknown ones are left out.
 pub(super) async fn tracked(conn: &mut Conn, ids: &[String]) -> Result<Vec<TrackedRun>, RegistryError> {
     let mut found: HashMap<String, TrackedRun> = HashMap::with_capacity(ids.len());
@@ -71,10 +85,7 @@ async fn load(conn: &mut Conn, ids: &[String], found: &mut HashMap<String, Track
         statement.bind_all(ids.iter().map(String::as_str)).push(")");
         statement
     };
-    let rows =
-        of("SELECT r.id, e.name AS experiment, e.id AS experiment_id, r.name, r.user_id, r.state, r.artifact_uri,
-             r.dataset, r.code_version, r.environment, r.cause, r.started_at, r.ended_at, r.deleted_at
-         FROM registry_runs r JOIN registry_experiments e ON e.id = r.experiment WHERE r.id IN (");
+    let rows = of(ROWS);
     for row in rows.query_as::<Row>().fetch_all(&mut *conn).await? {
         let (latest, inputs, models_read, models_made) = <_>::default();
         let id = row.id.clone();

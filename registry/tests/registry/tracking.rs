@@ -73,7 +73,7 @@ async fn a_run_ends_and_is_resumed_and_ends_otherwise() {
     let update = async |state, ended_at| {
         world.clock.advance(Span::from_micros(1_000_000));
         let change = RunChange { state: Some(state), ended_at, name: None };
-        world.registry.update_run(&run, change).await.unwrap().run
+        world.registry.update_run(&run, change).await.unwrap()
     };
     assert_eq!(update(RunState::Finished, Some(at(99))).await.ended_at, Some(at(99)));
     assert_eq!(update(RunState::Finished, None).await.ended_at, Some(at(99)), "a retry changes nothing");

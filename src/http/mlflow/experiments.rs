@@ -8,7 +8,7 @@ use axum::{
 use registry::{Experiment, NewExperiment, RegistryError, Search, View};
 use serde_json::{Value, json};
 
-use super::wire::{Answer, Fields, Refusal, done, trimmed};
+use super::wire::{Answer, Fields, Pair, Refusal, done, trimmed};
 use crate::app::App;
 
 /// Experiments on a page where the client names no number, and at most.
@@ -123,8 +123,8 @@ pub(super) fn search_of(fields: &Fields, default: usize, most: usize) -> Result<
 }
 
 /// Key and value pairs, as tags and parameters leave.
-pub(super) fn pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Value {
-    pairs.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
+pub(super) fn pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Vec<Pair> {
+    pairs.into_iter().map(Pair::from).collect()
 }
 
 pub(super) const fn stage(deleted: bool) -> &'static str {

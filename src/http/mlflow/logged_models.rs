@@ -11,7 +11,7 @@ use registry::{
 };
 use serde_json::{Value, json};
 
-use super::wire::{Answer, Fields, Refusal, done, float, trimmed};
+use super::wire::{Answer, Fields, Float, Refusal, done, trimmed};
 use crate::app::App;
 
 /// Models of one page: where the client does not say, and at most.
@@ -151,7 +151,7 @@ fn metric(model_id: &str, point: &LoggedModelMetric) -> Value {
     let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     json!({
         "key": point.key,
-        "value": float(point.value),
+        "value": Float(point.value),
         "timestamp": millis(point.at),
         "step": point.step,
         "model_id": model_id,

@@ -3,12 +3,11 @@
 use axum::{Json, Router, extract::State, routing::get};
 use domain::RunId;
 use registry::{RunPoint, StepRange};
-use serde_json::{Value, json};
 
 use super::{
-    run_json,
+    run_json::{Metric, Metrics},
     runs::run_id,
-    wire::{Answer, Fields, Refusal, trimmed},
+    wire::{Fields, Refusal},
 };
 use crate::app::App;
 
@@ -26,21 +25,20 @@ pub fn routes() -> Router<App> {
         .route("/metrics/get-history-bulk-interval", get(bulk_interval))
 }
 
-async fn history(State(app): State<App>, fields: Fields) -> Answer {
+async fn history(State(app): State<App>, fields: Fields) -> Result<Json<Metrics>, Refusal> {
     let (run, key) = (run_id(&fields)?, fields.text("metric_key")?);
     let limit = fields.max_results(usize::MAX, PAGE_MAX)?;
     let page = app.registry.metric_page(&run, &key, limit, &fields.page_token()?).await?;
-    let metrics: Vec<Value> = page.items.into_iter().map(run_json::metric).collect();
-    Ok(Json(trimmed(json!({"metrics": metrics, "next_page_token": page.next}))))
+    Ok(Json(Metrics { metrics: page.items.into_iter().map(Metric::from).collect(), next_page_token: page.next }))
 }
 
-async fn bulk(State(app): State<App>, fields: Fields) -> Answer {
+async fn bulk(State(app): State<App>, fields: Fields) -> Result<Json<Metrics>, Refusal> {
     let (runs, key) = (run_ids(&fields, "run_id")?, fields.text("metric_key")?);
     let points = app.registry.metric_histories(&runs, &key, fields.max_results(BULK_MAX, BULK_MAX)?).await?;
     Ok(compared(points))
 }
 
-async fn bulk_interval(State(app): State<App>, fields: Fields) -> Answer {
+async fn bulk_interval(State(app): State<App>, fields: Fields) -> Result<Json<Metrics>, Refusal> {
     let (runs, key) = (run_ids(&fields, "run_ids")?, fields.text("metric_key")?);
     let range = match (fields.int_opt("start_step")?, fields.int_opt("end_step")?) {
         (None, None) => None,
@@ -67,11 +65,7 @@ fn run_ids(fields: &Fields, name: &str) -> Result<Vec<RunId>, Refusal> {
     Ok(runs)
 }
 
-fn compared(points: Vec<RunPoint>) -> Json<Value> {
-    let shown = |RunPoint { run, point }| {
-        let mut shown = run_json::metric(point);
-        shown["run_id"] = run.to_string().into();
-        shown
-    };
-    Json(trimmed(json!({"metrics": points.into_iter().map(shown).collect::<Vec<_>>()})))
+fn compared(points: Vec<RunPoint>) -> Json<Metrics> {
+    let metrics = points.into_iter().map(|RunPoint { run, point }| Metric::of_run(point, run)).collect();
+    Json(Metrics { metrics, next_page_token: None })
 }

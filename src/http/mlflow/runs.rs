@@ -8,12 +8,12 @@ use axum::{
 };
 use domain::{RunId, Timestamp, state::RunState};
 use registry::{Batch, DatasetInput, MetricEntry, MetricPoint, ModelOutput, RegistryError, RunChange, TrackedStart};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     experiments::{experiment_id, experiment_ids, search_of, view},
-    run_json,
-    wire::{Answer, Fields, Refusal, done, trimmed},
+    run_json::{Info, RunOut, Runs, status},
+    wire::{Answer, Fields, Refusal, done},
 };
 use crate::app::App;
 
@@ -51,7 +51,7 @@ async fn create(State(app): State<App>, fields: Fields) -> Answer {
         tags: fields.pairs("tags")?.into_iter().collect(),
     };
     let run = app.registry.create_run(new).await?;
-    Ok(Json(trimmed(json!({"run": run_json::run(run)}))))
+    Ok(Json(json!({"run": RunOut::from(run)})))
 }
 
 async fn update(State(app): State<App>, fields: Fields) -> Answer {
@@ -60,13 +60,13 @@ async fn update(State(app): State<App>, fields: Fields) -> Answer {
         ended_at: instant_opt(&fields, "end_time")?,
         name: fields.text_opt("run_name")?.filter(|name| !name.is_empty()),
     };
-    let run = app.registry.update_run(&run_id(&fields)?, change).await?.run;
-    Ok(Json(trimmed(json!({"run_info": run_json::info(&run)}))))
+    let run = app.registry.update_run(&run_id(&fields)?, change).await?;
+    Ok(Json(json!({"run_info": Info::from(run)})))
 }
 
 async fn read(State(app): State<App>, fields: Fields) -> Answer {
     let run = app.registry.tracked_run(&run_id(&fields)?).await?;
-    Ok(Json(trimmed(json!({"run": run_json::run(run)}))))
+    Ok(Json(json!({"run": RunOut::from(run)})))
 }
 
 async fn delete(State(app): State<App>, fields: Fields) -> Answer {
@@ -133,11 +133,10 @@ async fn log_model(State(app): State<App>, fields: Fields) -> Answer {
     done()
 }
 
-async fn search(State(app): State<App>, fields: Fields) -> Answer {
+async fn search(State(app): State<App>, fields: Fields) -> Result<Json<Runs>, Refusal> {
     let (experiments, search) = (experiment_ids(&fields)?, search_of(&fields, PAGE, PAGE_MAX)?);
     let page = app.registry.search_runs(&experiments, view(&fields, "run_view_type")?, &search).await?;
-    let runs: Vec<Value> = page.items.into_iter().map(run_json::run).collect();
-    Ok(Json(trimmed(json!({"runs": runs, "next_page_token": page.next}))))
+    Ok(Json(Runs { runs: page.items.into_iter().map(RunOut::from).collect(), next_page_token: page.next }))
 }
 
 /// The run a request is about. What is no id is the id of none.
@@ -205,7 +204,7 @@ fn instant_opt(fields: &Fields, name: &str) -> Result<Option<Timestamp>, Refusal
 }
 
 fn state(text: &str) -> Result<RunState, Refusal> {
-    RunState::ALL.iter().copied().find(|state| run_json::status(*state) == text).ok_or_else(|| {
+    RunState::ALL.iter().copied().find(|state| status(*state) == text).ok_or_else(|| {
         Refusal::invalid(format!(
             "Invalid value {text:?} for parameter 'status' supplied: it must be RUNNING, SCHEDULED, FINISHED, FAILED or \
              KILLED"

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{Coded, ErrorCode};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::http::problem::{Problem, Raw, chain};
@@ -95,13 +96,30 @@ pub fn trimmed(value: Value) -> Value {
 }
 
 /// A float as it leaves.
-#[must_use]
-pub fn float(value: f64) -> Value {
-    match value {
-        x if x.is_nan() => "NaN".into(),
-        f64::INFINITY => "Infinity".into(),
-        f64::NEG_INFINITY => "-Infinity".into(),
-        x => x.into(),
+#[derive(Debug, Clone, Copy)]
+pub struct Float(pub f64);
+
+impl Serialize for Float {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            x if x.is_nan() => to.serialize_str("NaN"),
+            f64::INFINITY => to.serialize_str("Infinity"),
+            f64::NEG_INFINITY => to.serialize_str("-Infinity"),
+            x => to.serialize_f64(x),
+        }
+    }
+}
+
+/// A parameter or tag as it leaves.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair {
+    key: String,
+    value: String,
+}
+
+impl From<(String, String)> for Pair {
+    fn from((key, value): (String, String)) -> Self {
+        Self { key, value }
     }
 }
 
@@ -322,7 +340,8 @@ mod tests {
         let given = fields(&json!({"a": "NaN", "b": "-Infinity", "c": 1}));
         assert!(given.float("a").unwrap().is_nan());
         assert_eq!(given.float("b"), Ok(f64::NEG_INFINITY));
-        assert_eq!((float(given.float("c").unwrap()), float(f64::INFINITY)), (json!(1.0), json!("Infinity")));
+        let left = |value| json!(Float(value));
+        assert_eq!((left(given.float("c").unwrap()), left(f64::INFINITY)), (json!(1.0), json!("Infinity")));
     }
 
     #[test]
