@@ -336,7 +336,7 @@ fn compatible(source: &Source, before: &Source, table: &SourceTable) -> Result<(
         match source.columns.iter().find(|column| column.name.as_str() == &*field.name) {
             None => return Err(refuse(format!("column `{}` cannot be removed", field.name))),
             Some(column) if column.kind != field.kind => {
-                let (from, to) = (field.kind.as_str(), column.kind.as_str());
+                let (from, to) = (field.kind, column.kind);
                 return Err(refuse(format!("column `{}` cannot turn from {from} to {to}", field.name)));
             }
             Some(_) => {}

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `r` layout, entity, event time, created, row | the plain view's columns of that row |
 //! | `t` layout, entity, event time, row | running totals up to and with that row |
+//! | `w` layout, entity, chain, tile, event time, row | what the row brings, and the tile's state through it |
+//! | `w` layout, entity, coarse chain, coarse tile | that tile's state |
 //! | `b` layout | empty: the layout is complete |
 //! | `s` source, identity | the newest row of that identity and its values' digest |
 //! | `n` source | how many rows of the source's table have reached this store |
@@ -13,6 +15,7 @@ use domain::{Column, Digest, Timestamp, Value};
 
 pub(crate) const PLAIN: u8 = b'r';
 pub(crate) const TOTALS: u8 = b't';
+pub(crate) const TILES: u8 = b'w';
 const BUILT: u8 = b'b';
 const SEEN: u8 = b's';
 const APPLIED: u8 = b'n';
@@ -46,6 +49,11 @@ impl Layout {
         key
     }
 
+    /// Where the tiles of a windowed view stand.
+    pub(crate) const fn tiles(self) -> Self {
+        Self { tag: TILES, id: self.id }
+    }
+
     /// The mark that says the layout is complete.
     pub(crate) fn built(self) -> Vec<u8> {
         let mut key = vec![BUILT, self.tag];
@@ -70,7 +78,8 @@ impl Layout {
 /// Appends one key column's value; false (and nothing appended) for null.
 pub(crate) fn push_entity(key: &mut Vec<u8>, value: &Value) -> bool {
     match value {
-        Value::Null => return false,
+        // Definitions refuse lists as keys.
+        Value::Null | Value::List(_) => return false,
         Value::Bool(b) => key.extend_from_slice(&[1, u8::from(*b)]),
         Value::Int(i) => {
             key.push(2);
@@ -132,6 +141,12 @@ pub(crate) fn push_plain(key: &mut Vec<u8>, at: Timestamp, created: Option<Times
 pub(crate) fn push_totals(key: &mut Vec<u8>, at: Timestamp, row: i64) {
     key.extend_from_slice(&ordered(at.micros()));
     key.extend_from_slice(&ordered(row));
+}
+
+/// Appends which tile: the chain, whether it is a coarse one, and its first instant.
+pub(crate) fn push_tile(key: &mut Vec<u8>, chain: u8, coarse: bool, tile: i64) {
+    key.extend_from_slice(&[chain, u8::from(coarse)]);
+    key.extend_from_slice(&ordered(tile));
 }
 
 /// Completes a key that lies behind every row at `at` and before every later one.

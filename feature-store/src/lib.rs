@@ -28,6 +28,7 @@ mod report;
 mod rows;
 mod table;
 mod view;
+mod window;
 
 use std::{
     collections::BTreeMap,
