@@ -2,6 +2,8 @@
 //!
 //! One document defines one thing; `kind` says which. The same types travel as JSON over REST.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -103,6 +105,27 @@ pub struct FeatureView {
     pub aggregations: Vec<Aggregation>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Who answers for the view: a person, a team, an address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// How closely the values are to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification: Option<Classification>,
+    /// How far the newest row may lie behind the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Span>,
+}
+
+/// Classes of data, from what everybody may see to what hardly anybody may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Classification {
+    Public,
+    Internal,
+    Confidential,
+    Restricted,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnName, Span, ValueType};
+use crate::{ColumnName, ListType, Scalar, Span, ValueType};
 
 /// What an aggregation makes of the values in its window. Nulls are left out by every function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +23,18 @@ pub enum AggregateFunction {
     Distinct,
     /// The value at rank `q`, by a `DDSketch`: within 1 % of the true one; null over an empty window.
     Quantile,
+    /// The newest `k` values as a list, oldest first (ties as everywhere: by time of writing, then as ingested);
+    /// empty over an empty window.
+    Last,
 }
 
 impl AggregateFunction {
     /// Type of the feature made from a column of this type.
     #[must_use]
-    pub const fn result(self, column: ValueType) -> ValueType {
+    pub fn result(self, column: ValueType) -> ValueType {
         match self {
+            // Definitions refuse lists of lists.
+            Self::Last => Scalar::of(column).map_or(column, |element| ValueType::List(ListType::of(element))),
             Self::Count | Self::Distinct => ValueType::Int,
             Self::Sum | Self::Mean | Self::Std | Self::Quantile => ValueType::Float,
             Self::Min | Self::Max => column,
@@ -48,6 +53,7 @@ impl AggregateFunction {
             Self::Max => "max",
             Self::Distinct => "distinct",
             Self::Quantile => "quantile",
+            Self::Last => "last",
         }
     }
 }
@@ -90,4 +96,7 @@ pub struct Aggregation {
     /// `quantile`: which one, 0 (least) to 1 (greatest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub q: Option<f64>,
+    /// `last`: how many values, 1 to 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<u32>,
 }

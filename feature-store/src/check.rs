@@ -5,7 +5,7 @@ mod aggregation;
 use std::collections::BTreeSet;
 
 use domain::{
-    ColumnName, Value, ValueType,
+    ColumnName, Span, Value, ValueType,
     definition::{Entity, FeatureService, FeatureView, Source},
     error::nearest,
 };
@@ -78,7 +78,7 @@ fn entity(entity: &Entity) -> Result<(), FeatureError> {
     }
     let lawful = |kind: ValueType| !matches!(kind, ValueType::Float | ValueType::List(_));
     if let Some((_, kind)) = entity.columns().find(|(_, kind)| !lawful(*kind)) {
-        return Err(place.error(field, format!("a {kind} cannot be a key; use int or text")));
+        return Err(place.error(field, format!("a {} cannot be a key; use int or text", kind.as_str())));
     }
     place.once("keys", entity.columns().map(|(name, _)| name.as_str()))
 }
@@ -117,6 +117,9 @@ fn view(view: &FeatureView, definitions: &Definitions) -> Result<(), FeatureErro
         return Err(place.error("entities", "a view needs at least one entity"));
     }
     place.once("entities", view.entities.iter().map(AsRef::as_ref))?;
+    if view.freshness.is_some_and(|target| target <= Span::ZERO) {
+        return Err(place.error("freshness", "the target must be longer than zero"));
+    }
     let mut keys = Vec::new();
     for name in &view.entities {
         let Some(entity) = definitions.entities.get(name) else {

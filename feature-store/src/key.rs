@@ -9,6 +9,7 @@
 //! | `w` layout, entity, coarse chain, coarse tile | that tile's state |
 //! | `b` layout | empty: the layout is complete |
 //! | `s` source, identity | the newest row of that identity and its values' digest |
+//! | `m` source | greatest event time of a row that reached this store |
 //! | `n` source | how many rows of the source's table have reached this store |
 
 use domain::{Column, Digest, Timestamp, Value};
@@ -18,6 +19,7 @@ pub(crate) const TOTALS: u8 = b't';
 pub(crate) const TILES: u8 = b'w';
 const BUILT: u8 = b'b';
 const SEEN: u8 = b's';
+const NEWEST: u8 = b'm';
 const APPLIED: u8 = b'n';
 
 /// Names what a view keeps online: another choice of source, keys or columns is another layout.
@@ -164,6 +166,10 @@ pub(crate) fn seen(source: &str, identity: &[u8; 16]) -> Vec<u8> {
 
 pub(crate) fn applied(source: &str) -> Vec<u8> {
     named(APPLIED, source)
+}
+
+pub(crate) fn newest(source: &str) -> Vec<u8> {
+    named(NEWEST, source)
 }
 
 fn named(tag: u8, name: &str) -> Vec<u8> {

@@ -18,7 +18,7 @@ use crate::{
     online::Pair,
     table::{SourceTable, StoredRow},
     view::{SourcePlan, ViewPlan},
-    window::write::{self, TileChanges},
+    window::write::{self, TileChanges, TileRow},
 };
 
 /// Where a row stands in an entity's chain: event time, then row number.
@@ -59,6 +59,7 @@ impl Inner {
         seen: Vec<Pair>,
     ) -> Result<(), FeatureError> {
         let Some(last) = rows.last().map(|row| row.number) else { return Ok(()) };
+        let newest = rows.iter().map(|row| plan.event_time(&row.values)).max().unwrap_or(Timestamp::MIN);
         let old = self.replaced(plan, table, &rows).await?;
         let shared = plan.clone();
         let changes = self.cpu.run(move || changes(&shared, &rows, &old)).await.doing("compute online values")?;
@@ -71,12 +72,14 @@ impl Inner {
         }
         let applied = u64::try_from(last).unwrap_or(0) + 1;
         puts.extend(seen);
+        puts.push(self.newest.pair(&plan.definition.name, newest));
         puts.push((key::applied(plan.definition.name.as_str()), applied.to_le_bytes().to_vec()));
         let writing = self.hot.begin(plan.views.iter().map(|view| view.layout));
         let (put, deleted) = (puts.clone(), deletes.iter().cloned().collect());
         self.kv.write(puts, deletes, true).await.doing("write online values")?;
         writing.finish(&put, &deleted);
         table.applied.store(applied, Ordering::SeqCst);
+        self.newest.note(&plan.definition.name, newest);
         Ok(())
     }
 
@@ -249,7 +252,9 @@ fn changes(plan: &SourcePlan, rows: &[StoredRow], old: &[StoredRow]) -> Changes 
                     if gone {
                         change.removals.insert((at.micros(), row.number));
                     } else {
-                        change.inserts.insert((at.micros(), row.number), chain.values(&row.values));
+                        let created = plan.created(&row.values).map(Timestamp::micros);
+                        let brings = TileRow { created, values: chain.values(&row.values) };
+                        change.inserts.insert((at.micros(), row.number), brings);
                     }
                 }
                 let chain = chains.entry(entity).or_default();

@@ -14,7 +14,7 @@ use crate::{
     key,
     online::Pair,
     view::{Rule, ViewPlan},
-    window::{self, Ends, WindowSpan},
+    window::{self, Ends, Rank, WindowSpan, write::TileRow},
 };
 
 /// One view over one history.
@@ -180,7 +180,8 @@ impl ViewIndex {
         for asked in questions.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (start, end, ..) = asked[0];
             let cell = |row: usize, column: usize| columns[&column].get(self.order[start + row]);
-            let entity = window::Entity { times: &self.times[start..end], cell: &cell };
+            let rank = |row: usize| self.rank(history, start + row);
+            let entity = window::Entity { times: &self.times[start..end], rank: &rank, cell: &cell };
             window::answer(view, &rules, &entity, asked.iter().map(|(.., at, row)| (*at, *row)), &mut values)?;
         }
         Ok(values)
@@ -242,6 +243,12 @@ impl ViewIndex {
 }
 
 impl ViewIndex {
+    /// Where the row at a position stands among its entity's.
+    fn rank(&self, history: &History, position: usize) -> Rank {
+        let row = self.order[position];
+        (self.times[position], history.created.as_ref().and_then(|created| created[row]), history.numbers[row])
+    }
+
     /// The tiles of the view's layout.
     fn tile_pairs(&self, view: &ViewPlan, history: &History, pairs: &mut Vec<Pair>) -> Result<(), FeatureError> {
         let columns = history.columns(view.needed())?;
@@ -253,7 +260,8 @@ impl ViewIndex {
                 let rows = rows.clone().map(|position| {
                     let row = self.order[position];
                     let values = chain.columns.iter().map(|column| columns[column].get(row)).collect();
-                    ((self.times[position], history.numbers[row]), values)
+                    let (at, created, number) = self.rank(history, position);
+                    ((at, number), TileRow { created, values })
                 });
                 window::write::build(chain, &key, rows, pairs);
             }

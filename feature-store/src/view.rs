@@ -131,7 +131,7 @@ impl ViewPlan {
         let mut tiles = Tiles::default();
         for aggregation in &view.aggregations {
             let at = position(&aggregation.column)?;
-            let rule = match Way::of(aggregation.function) {
+            let rule = match Way::of(aggregation) {
                 Way::Totals(function) => {
                     let kept = keep(&aggregation.column, function == Exact::Std)?;
                     Rule::Window { kept, function, window: WindowSpan::of(aggregation) }

@@ -15,6 +15,8 @@ use crate::{
 
 /// Most hops in a window: more would cost a read too many look-ups.
 const HOPS_MAX: i64 = 4_096;
+/// Most values of `last`.
+const LAST_MAX: u32 = 1_000;
 /// Most different lengths of tile in one view.
 const CHAINS_MAX: usize = 32;
 
@@ -27,7 +29,7 @@ pub(super) fn all(place: &Place<'_>, view: &FeatureView, source: &Source) -> Res
     }
     place.once("aggregations", view.aggregations.iter().map(|a| a.name.as_str()))?;
     view.aggregations.iter().try_for_each(|aggregation| one(place, aggregation, source))?;
-    let tiled = view.aggregations.iter().filter(|a| !Way::of(a.function).is_totals());
+    let tiled = view.aggregations.iter().filter(|a| !Way::of(a).is_totals());
     let grains: BTreeSet<i64> = tiled.map(|aggregation| WindowSpan::of(aggregation).grain()).collect();
     if grains.len() > CHAINS_MAX {
         let reason = format!("{} different hops in one view, at most {CHAINS_MAX}; make two views", grains.len());
@@ -58,6 +60,13 @@ fn one(place: &Place<'_>, aggregation: &Aggregation, source: &Source) -> Result<
         (_, Some(_)) => return refuse(format!("`q` belongs to quantile, not to {}", function.as_str())),
         (_, None) => {}
     }
+    match (function, aggregation.k) {
+        (AggregateFunction::Last, Some(1..=LAST_MAX)) => {}
+        (AggregateFunction::Last, Some(k)) => return refuse(format!("k is {k}: write one from 1 to {LAST_MAX}")),
+        (AggregateFunction::Last, None) => return refuse("last needs `k`, how many values, as in `k: 5`".into()),
+        (_, Some(_)) => return refuse(format!("`k` belongs to last, not to {}", function.as_str())),
+        (_, None) => {}
+    }
     hop(aggregation).map_or(Ok(()), refuse)
 }
 
@@ -70,7 +79,7 @@ fn hop(aggregation: &Aggregation) -> Option<String> {
     if hop <= Span::ZERO || hop > window {
         return Some(format!("the hop is {hop}: it must be longer than zero and at most the window, {window}"));
     }
-    if !Way::of(aggregation.function).is_totals() && window.micros() / hop.micros() > HOPS_MAX {
+    if !Way::of(aggregation).is_totals() && window.micros() / hop.micros() > HOPS_MAX {
         let hops = window.micros() / hop.micros();
         let least = Span::from_micros((window.micros() - 1) / HOPS_MAX + 1);
         return Some(format!("the window {window} holds {hops} hops of {hop}, at most {HOPS_MAX}: at least {least}"));
@@ -85,6 +94,7 @@ const fn takes(function: AggregateFunction, kind: ValueType) -> bool {
         }
         AggregateFunction::Min | AggregateFunction::Max => !matches!(kind, ValueType::Text | ValueType::List(_)),
         AggregateFunction::Distinct => true,
+        AggregateFunction::Last => !matches!(kind, ValueType::List(_)),
         AggregateFunction::Quantile => matches!(kind, ValueType::Int | ValueType::Float),
     }
 }
@@ -96,6 +106,7 @@ const fn wants(function: AggregateFunction) -> &'static str {
         }
         AggregateFunction::Min | AggregateFunction::Max => "min and max need bool, int, float or timestamp",
         AggregateFunction::Distinct => "distinct takes every type",
+        AggregateFunction::Last => "last takes every type but lists",
         AggregateFunction::Quantile => "a quantile needs int or float",
     }
 }

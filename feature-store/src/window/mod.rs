@@ -7,6 +7,7 @@
 //! behind all paths: [`answer`] computes it from history, [`write`] keeps it online row by row, [`read`] merges
 //! it back. It depends on the values alone, never on the order in which they came or were merged.
 
+mod newest;
 mod plan;
 pub(crate) mod read;
 mod slide;
@@ -18,5 +19,5 @@ pub(crate) mod write;
 pub(crate) use plan::{Chain, TileRule, Tiles};
 pub(crate) use slide::{Entity, answer};
 pub(crate) use span::{Ends, WindowSpan, floor};
-pub(crate) use state::{Fold, State};
+pub(crate) use state::{Fold, Rank, State};
 pub(crate) use way::Way;

@@ -4,7 +4,7 @@ use domain::{Value, definition::Aggregation};
 
 use crate::{
     error::FeatureError,
-    window::{Fold, State, WindowSpan, floor},
+    window::{Fold, Rank, State, WindowSpan, floor},
 };
 
 /// A window of more tiles than this is also kept in coarse ones.
@@ -80,7 +80,7 @@ impl Tiles {
         for chain in &self.0 {
             parts.push(format!("tiles {} x {} from 1970, tail to the tile", chain.grain, chain.coarse));
             parts.extend(chain.columns.iter().map(|at| format!("tile column {}", column(*at))));
-            parts.extend(chain.slots.iter().map(|slot| format!("slot {} {}", slot.column, slot.fold.as_str())));
+            parts.extend(chain.slots.iter().map(|slot| format!("slot {} {}", slot.column, slot.fold.name())));
         }
         parts
     }
@@ -96,8 +96,8 @@ impl Chain {
     }
 
     /// Takes in a row, given the values of the chain's columns.
-    pub(crate) fn add(&self, state: &mut State, values: &[Value]) {
-        state.add(self.slots.iter().map(|slot| &values[slot.column]));
+    pub(crate) fn add(&self, state: &mut State, rank: Rank, values: &[Value]) {
+        state.add(rank, self.slots.iter().map(|slot| &values[slot.column]));
     }
 
     /// The tile in which an instant lies, by its first instant.

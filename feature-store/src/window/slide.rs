@@ -10,13 +10,15 @@ use domain::Value;
 use crate::{
     error::FeatureError,
     view::ViewPlan,
-    window::{Chain, Ends, State, TileRule, WindowSpan},
+    window::{Chain, Ends, Rank, State, TileRule, WindowSpan},
 };
 
 /// One entity's rows, in order of time.
 pub(crate) struct Entity<'a> {
     /// Event times in microseconds.
     pub(crate) times: &'a [i64],
+    /// Where a row stands, by its place in `times`.
+    pub(crate) rank: &'a dyn Fn(usize) -> Rank,
     /// The value of a row (by its place in `times`) in a column (by its position in the source).
     pub(crate) cell: &'a dyn Fn(usize, usize) -> Value,
 }
@@ -39,7 +41,7 @@ fn slide<E>(
         next += entity.times[next..].partition_point(|time| *time <= open);
         while entity.times.get(next).is_some_and(|time| *time <= close) {
             let values: Vec<Value> = chain.columns.iter().map(|column| (entity.cell)(next, *column)).collect();
-            tiles.add(entity.times[next], &values);
+            tiles.add((entity.rank)(next), &values);
             next += 1;
         }
         answer(number, &tiles.merged())?;
@@ -90,8 +92,8 @@ impl<'a> Sliding<'a> {
     }
 
     /// Takes in a row that is not older than those before.
-    fn add(&mut self, time: i64, values: &[Value]) {
-        let tile = self.chain.tile(time);
+    fn add(&mut self, rank: Rank, values: &[Value]) {
+        let tile = self.chain.tile(rank.0);
         if self.growing.as_ref().is_none_or(|(growing, _)| *growing != tile) {
             if let Some((done, state)) = self.growing.replace((tile, self.chain.empty())) {
                 self.behind.merge(&state);
@@ -99,7 +101,7 @@ impl<'a> Sliding<'a> {
             }
         }
         if let Some((_, state)) = &mut self.growing {
-            self.chain.add(state, values);
+            self.chain.add(state, rank, values);
         }
     }
 
@@ -166,12 +168,14 @@ mod tests {
             let chain = &tiles.0[0];
             let times: Vec<i64> = rows.iter().map(|(time, _)| *time).collect();
             let cell = |row: usize, _: usize| Value::Int(rows[row].1);
+            let rank = |row: usize| (times[row], None, row as i64);
+            let entity = Entity { times: &times, rank: &rank, cell: &cell };
             let mut answered = 0;
-            slide(chain, span, &Entity { times: &times, cell: &cell }, questions.iter().copied(), |number, state| {
+            slide(chain, span, &entity, questions.iter().copied(), |number, state| {
                 let ends = span.ends(questions[number]);
                 let mut expected = chain.empty();
-                for (_, x) in rows.iter().filter(|(time, _)| ends.open < *time && *time <= ends.close) {
-                    chain.add(&mut expected, &[Value::Int(*x)]);
+                for row in (0..rows.len()).filter(|row| ends.open < times[*row] && times[*row] <= ends.close) {
+                    chain.add(&mut expected, rank(row), &[Value::Int(rows[row].1)]);
                 }
                 answered += 1;
                 prop_assert_eq!(state, &expected);

@@ -37,7 +37,7 @@ impl WindowSpan {
         let tail = match (aggregation.shape, aggregation.hop) {
             (WindowShape::Tumbling, _) => Tail::Tumbling,
             (WindowShape::Sliding, Some(hop)) => Tail::Hop(hop.micros()),
-            (WindowShape::Sliding, None) if Way::of(aggregation.function).is_totals() => Tail::Hop(1),
+            (WindowShape::Sliding, None) if Way::of(aggregation).is_totals() => Tail::Hop(1),
             (WindowShape::Sliding, None) => Tail::Hop(default_hop(window)),
         };
         Self { window, tail }

@@ -8,6 +8,7 @@ use stats::{DdSketch, HyperLogLog, hyperloglog};
 use crate::{
     codec::{self, Rest},
     error::FeatureError,
+    window::newest::Newest,
 };
 
 /// A function of which partial results can be merged.
@@ -17,7 +18,12 @@ pub(crate) enum Fold {
     Greatest,
     Distinct,
     Quantile,
+    /// The newest so many.
+    Last(u32),
 }
+
+/// Where a row stands among an entity's rows: event time, time of writing (none first), number.
+pub(crate) type Rank = (i64, Option<i64>, i64);
 
 /// The partial result of one function over some values.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +34,7 @@ pub(crate) enum Partial {
     Greatest(Value),
     Distinct(HyperLogLog),
     Quantile(DdSketch),
+    Last(Newest),
 }
 
 /// The partial results of a chain's functions over the same rows, in order of the chain's slots.
@@ -36,12 +43,13 @@ pub(crate) struct State(Vec<Partial>);
 
 impl Fold {
     /// A name for the layout's digest: another way to keep the same function needs another name.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub(crate) fn name(self) -> String {
         match self {
-            Self::Least => "least",
-            Self::Greatest => "greatest",
-            Self::Distinct => "hyperloglog-12",
-            Self::Quantile => "ddsketch-1%",
+            Self::Least => "least".into(),
+            Self::Greatest => "greatest".into(),
+            Self::Distinct => "hyperloglog-12".into(),
+            Self::Quantile => "ddsketch-1%".into(),
+            Self::Last(most) => format!("last {most}"),
         }
     }
 
@@ -51,6 +59,7 @@ impl Fold {
             Self::Greatest => Partial::Greatest(Value::Null),
             Self::Distinct => Partial::Distinct(HyperLogLog::default()),
             Self::Quantile => Partial::Quantile(DdSketch::default()),
+            Self::Last(most) => Partial::Last(Newest::of(most)),
         }
     }
 
@@ -65,13 +74,14 @@ impl Fold {
             Self::Greatest => Partial::Greatest(value()?),
             Self::Distinct => Partial::Distinct(HyperLogLog::from_bytes(bytes).map_err(sketch)?),
             Self::Quantile => Partial::Quantile(DdSketch::from_bytes(bytes).map_err(sketch)?),
+            Self::Last(most) => Partial::Last(Newest::read(most, bytes)?),
         })
     }
 }
 
 impl Partial {
-    /// Takes a value in; null changes nothing.
-    fn add(&mut self, value: &Value) {
+    /// Takes the value of a row in; null changes nothing.
+    fn add(&mut self, rank: Rank, value: &Value) {
         if value.is_null() {
             return;
         }
@@ -84,6 +94,7 @@ impl Partial {
                     sketch.insert(number);
                 }
             }
+            Self::Last(newest) => newest.add(rank, value),
         }
     }
 
@@ -94,6 +105,7 @@ impl Partial {
             (Self::Greatest(greatest), Self::Greatest(value)) => replace_if(greatest, value, Ordering::Greater),
             (Self::Distinct(mine), Self::Distinct(theirs)) => mine.merge(theirs),
             (Self::Quantile(mine), Self::Quantile(theirs)) => mine.merge(theirs),
+            (Self::Last(mine), Self::Last(theirs)) => mine.merge(theirs),
             (mine, theirs) => debug_assert!(false, "states of two chains: {mine:?}, {theirs:?}"),
         }
     }
@@ -103,6 +115,7 @@ impl Partial {
             Self::Least(value) | Self::Greatest(value) => codec::write_values([value]),
             Self::Distinct(sketch) => sketch.to_bytes(),
             Self::Quantile(sketch) => sketch.to_bytes(),
+            Self::Last(newest) => newest.write(),
         }
     }
 
@@ -112,6 +125,7 @@ impl Partial {
             Self::Least(value) | Self::Greatest(value) => value.clone(),
             Self::Distinct(sketch) => Value::Int(i64::try_from(sketch.estimate()).unwrap_or(i64::MAX)),
             Self::Quantile(sketch) => sketch.quantile(q).map_or(Value::Null, Value::Float),
+            Self::Last(newest) => newest.list(),
         }
     }
 }
@@ -122,8 +136,8 @@ impl State {
     }
 
     /// Takes a row in: one value per slot.
-    pub(crate) fn add<'a>(&mut self, values: impl Iterator<Item = &'a Value>) {
-        self.0.iter_mut().zip(values).for_each(|(partial, value)| partial.add(value));
+    pub(crate) fn add<'a>(&mut self, rank: Rank, values: impl Iterator<Item = &'a Value>) {
+        self.0.iter_mut().zip(values).for_each(|(partial, value)| partial.add(rank, value));
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -191,30 +205,34 @@ mod tests {
 
     use super::*;
 
-    const FOLDS: [Fold; 4] = [Fold::Least, Fold::Greatest, Fold::Distinct, Fold::Quantile];
+    const FOLDS: [Fold; 5] = [Fold::Least, Fold::Greatest, Fold::Distinct, Fold::Quantile, Fold::Last(3)];
 
-    fn of(values: &[Option<i64>]) -> State {
+    /// The state of values that stand at their own places.
+    fn of<'a>(values: impl IntoIterator<Item = &'a (i64, Option<i64>)>) -> State {
         let mut state = State::empty(FOLDS.into_iter());
-        for value in values {
+        for (place, value) in values {
             let value = value.map_or(Value::Null, |x| Value::Float(x as f64 / 10.0));
-            state.add(std::iter::repeat(&value));
+            state.add((place / 3, (place % 2 > 0).then_some(place % 5), *place), std::iter::repeat(&value));
         }
         state
     }
 
     #[test]
     fn nothing_but_nulls_is_nothing() {
-        let results = |state: &State| [0, 1, 2, 3].map(|slot| state.slot(slot).unwrap().finish(0.5));
-        let empty = [Value::Null, Value::Null, Value::Int(0), Value::Null];
+        let results = |state: &State| [0, 1, 2, 3, 4].map(|slot| state.slot(slot).unwrap().finish(0.5));
+        let empty = [Value::Null, Value::Null, Value::Int(0), Value::Null, Value::List([].into())];
         assert_eq!(results(&of(&[])), empty);
-        assert_eq!(results(&of(&[None, None])), empty);
-        assert_eq!(results(&of(&[Some(-20), None]))[..3], [Value::Float(-2.0), Value::Float(-2.0), Value::Int(1)]);
+        assert_eq!(results(&of(&[(0, None), (1, None)])), empty);
+        assert_eq!(
+            results(&of(&[(0, Some(-20)), (1, None)]))[..3],
+            [Value::Float(-2.0), Value::Float(-2.0), Value::Int(1)]
+        );
     }
 
     #[test]
     fn minus_zero_is_no_second_value() {
         let mut state = State::empty([Fold::Distinct].into_iter());
-        [0.0, -0.0].map(Value::Float).iter().for_each(|value| state.add(std::iter::once(value)));
+        [0.0, -0.0].map(Value::Float).iter().for_each(|value| state.add((0, None, 0), std::iter::once(value)));
         assert_eq!(state.slot(0).unwrap().finish(0.0), Value::Int(1));
     }
 
@@ -224,7 +242,8 @@ mod tests {
             values in prop::collection::vec(prop::option::of(-100i64..100), 0..40), cut in 0usize..40,
         ) {
             let cut = cut.min(values.len());
-            let whole = of(&values.iter().rev().copied().collect::<Vec<_>>());
+            let values: Vec<(i64, Option<i64>)> = (0..).zip(values).collect();
+            let whole = of(values.iter().rev());
             let (mut left, mut right) = (of(&values[..cut]), of(&values[cut..]));
             let other = right.clone();
             right.merge(&left);

@@ -1,6 +1,6 @@
 //! The two ways to a window's value.
 
-use domain::definition::AggregateFunction;
+use domain::definition::{AggregateFunction, Aggregation};
 
 use crate::{exact::Exact, window::Fold};
 
@@ -14,8 +14,8 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) const fn of(function: AggregateFunction) -> Self {
-        match function {
+    pub(crate) fn of(aggregation: &Aggregation) -> Self {
+        match aggregation.function {
             AggregateFunction::Count => Self::Totals(Exact::Count),
             AggregateFunction::Sum => Self::Totals(Exact::Sum),
             AggregateFunction::Mean => Self::Totals(Exact::Mean),
@@ -24,6 +24,7 @@ impl Way {
             AggregateFunction::Max => Self::Tiles(Fold::Greatest),
             AggregateFunction::Distinct => Self::Tiles(Fold::Distinct),
             AggregateFunction::Quantile => Self::Tiles(Fold::Quantile),
+            AggregateFunction::Last => Self::Tiles(Fold::Last(aggregation.k.unwrap_or(1))),
         }
     }
 

@@ -17,11 +17,18 @@ use crate::{
     window::{Chain, State, floor},
 };
 
+/// What a row brings to its tile.
+pub(crate) struct TileRow {
+    /// Time of writing in microseconds, where the source has one.
+    pub(crate) created: Option<i64>,
+    /// The values of the chain's columns.
+    pub(crate) values: Vec<Value>,
+}
+
 /// What a batch of rows does to one tile.
 #[derive(Default)]
 pub(crate) struct TileChange {
-    /// The values of the chain's columns, by place.
-    pub(crate) inserts: BTreeMap<Place, Vec<Value>>,
+    pub(crate) inserts: BTreeMap<Place, TileRow>,
     pub(crate) removals: BTreeSet<Place>,
 }
 
@@ -70,25 +77,20 @@ pub(crate) async fn weave(
 }
 
 /// All pairs of an entity's chain from its rows in order of place, to be written at once.
-pub(crate) fn build(
-    chain: &Chain,
-    entity: &[u8],
-    rows: impl Iterator<Item = (Place, Vec<Value>)>,
-    puts: &mut Vec<Pair>,
-) {
+pub(crate) fn build(chain: &Chain, entity: &[u8], rows: impl Iterator<Item = (Place, TileRow)>, puts: &mut Vec<Pair>) {
     let mut tile: Option<(i64, State)> = None;
     let mut coarse: BTreeMap<i64, State> = BTreeMap::new();
-    for (place, values) in rows {
+    for (place, row) in rows {
         let at = chain.tile(place.0);
         let mut state = match tile.take() {
             Some((current, state)) if current == at => state,
             _ => chain.empty(),
         };
-        chain.add(&mut state, &values);
-        puts.push(record(&fine_key(chain, entity, at), place, &values, &state));
+        row.enter(chain, place, &mut state);
+        puts.push(record(&fine_key(chain, entity, at), place, &row, &state));
         tile = Some((at, state));
         if let Some(grain) = chain.coarse_grain() {
-            chain.add(coarse.entry(floor(at, grain)).or_insert_with(|| chain.empty()), &values);
+            row.enter(chain, place, coarse.entry(floor(at, grain)).or_insert_with(|| chain.empty()));
         }
     }
     puts.extend(coarse.into_iter().map(|(tile, state)| coarse_pair(chain, entity, tile, &state)));
@@ -98,14 +100,14 @@ fn append(
     chain: &Chain,
     prefix: &[u8],
     mut state: State,
-    inserts: BTreeMap<Place, Vec<Value>>,
+    inserts: BTreeMap<Place, TileRow>,
     puts: &mut Vec<Pair>,
 ) -> Outcome {
     let mut added = chain.empty();
-    for (place, values) in inserts {
-        chain.add(&mut state, &values);
-        chain.add(&mut added, &values);
-        puts.push(record(prefix, place, &values, &state));
+    for (place, row) in inserts {
+        row.enter(chain, place, &mut state);
+        row.enter(chain, place, &mut added);
+        puts.push(record(prefix, place, &row, &state));
     }
     Outcome::Grew(added)
 }
@@ -130,11 +132,11 @@ fn rebuild(
         }
     }
     let mut state = chain.empty();
-    for (place, values) in &rows {
-        chain.add(&mut state, values);
+    for (place, row) in &rows {
+        row.enter(chain, *place, &mut state);
         // What stands before the first change is as it was.
         if Some(*place) >= first {
-            puts.push(record(prefix, *place, values, &state));
+            puts.push(record(prefix, *place, row, &state));
         }
     }
     Ok(Outcome::Rebuilt((!rows.is_empty()).then_some(state)))
@@ -231,11 +233,19 @@ fn read_place(key: &[u8], prefix: usize) -> Result<Place, FeatureError> {
     place.ok_or_else(|| codec::corrupt("a row of a tile without a place".into()))
 }
 
-fn record(prefix: &[u8], (at, row): Place, values: &[Value], state: &State) -> Pair {
+impl TileRow {
+    /// Takes the row into a state.
+    fn enter(&self, chain: &Chain, (at, row): Place, state: &mut State) {
+        chain.add(state, (at, self.created, row), &self.values);
+    }
+}
+
+fn record(prefix: &[u8], (at, number): Place, row: &TileRow, state: &State) -> Pair {
     let mut key = prefix.to_vec();
-    key::push_totals(&mut key, Timestamp::from_micros(at), row);
+    key::push_totals(&mut key, Timestamp::from_micros(at), number);
     let mut value = Vec::with_capacity(64);
-    codec::push_bytes(&mut value, &codec::write_values(values));
+    let created = row.created.map_or(Value::Null, |created| Value::Timestamp(Timestamp::from_micros(created)));
+    codec::push_bytes(&mut value, &codec::write_values([&created].into_iter().chain(&row.values)));
     state.push(&mut value);
     (key, value)
 }
@@ -246,14 +256,19 @@ fn coarse_pair(chain: &Chain, entity: &[u8], tile: i64, state: &State) -> Pair {
     (coarse_key(chain, entity, tile), value)
 }
 
-/// The values a row brings and the state of its tile through it.
-fn read_record(chain: &Chain, bytes: &[u8]) -> Result<(Vec<Value>, State), FeatureError> {
+/// What a row brings and the state of its tile through it.
+fn read_record(chain: &Chain, bytes: &[u8]) -> Result<(TileRow, State), FeatureError> {
     let mut rest = Rest::of(bytes);
-    let values = codec::read_values(rest.bytes()?)?;
+    let mut values = codec::read_values(rest.bytes()?)?.into_iter();
+    let created = match values.next() {
+        Some(Value::Timestamp(created)) => Some(created.micros()),
+        _ => None,
+    };
+    let values: Vec<Value> = values.collect();
     if values.len() != chain.columns.len() {
         return Err(codec::corrupt("a row of a tile with too few or too many values".into()));
     }
-    Ok((values, State::read(chain.folds(), rest)?))
+    Ok((TileRow { created, values }, State::read(chain.folds(), rest)?))
 }
 
 /// The state of a tile through a row.

@@ -1,6 +1,6 @@
 //! What definitions may say, and what applying them does.
 
-use domain::{Coded as _, Column, ErrorCode, Frame, Value, ports::Features as _};
+use domain::{Coded as _, Column, ErrorCode, Frame, Timestamp, Value, ports::Features as _};
 use feature_store::Action;
 use serde_json::{Value as Json, json};
 
@@ -273,4 +273,40 @@ async fn an_entity_of_several_columns_is_found_by_all_of_them_together() {
         let error = world.store.plan(&parsed(&[wrong])).await.unwrap_err();
         assert_eq!(error.to_string(), format!("Entity `leg`: {reason}"));
     }
+}
+
+#[tokio::test]
+async fn a_view_says_who_answers_for_it_and_how_far_behind_it_is() {
+    let mut definitions = events()[..3].to_vec();
+    let about = json!({"owner": "plant@example.org", "tags": {"team": "pumps"}, "classification": "internal", "freshness": "1h"});
+    definitions[2].as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
+    let world = World::new().await;
+    world.apply(&definitions).await;
+    let written = serde_json::to_value(world.store.view(&"last".parse().unwrap()).unwrap()).unwrap();
+    for field in ["owner", "tags", "classification", "freshness"] {
+        assert_eq!(written[field], about[field]);
+    }
+    let none = world.store.freshness();
+    assert_eq!((none[0].newest, none[0].behind, none[0].is_late()), (None, None, true));
+    let now = world.clock.now();
+    let minutes = |minutes: i64| Timestamp::from_micros(now.micros() - minutes * 60_000_000);
+    world
+        .put(
+            "events",
+            vec![json!({"id": 1, "who": "a", "at": minutes(30)}), json!({"id": 2, "who": "a", "at": minutes(90)})],
+        )
+        .await;
+    let world = world.reopen().await;
+    let found = world.store.freshness();
+    assert_eq!(found[0].newest, Some(minutes(30)));
+    assert_eq!((found[0].behind.unwrap().to_string(), found[0].is_late()), ("30m".into(), false));
+    // A late row moves nothing back.
+    world.put("events", vec![json!({"id": 3, "who": "a", "at": minutes(100)})]).await;
+    assert_eq!(world.store.freshness()[0].newest, Some(minutes(30)));
+    definitions[2]["freshness"] = "29m".into();
+    world.apply(&definitions[2..]).await;
+    assert!(world.store.freshness()[0].is_late());
+    definitions[2]["freshness"] = "0s".into();
+    let error = world.store.plan(&parsed(&definitions[2..])).await.unwrap_err();
+    assert_eq!(error.to_string(), "FeatureView `last`: freshness: the target must be longer than zero");
 }

@@ -17,7 +17,7 @@ use crate::{
 type Shape = (&'static str, &'static str, &'static str, i64, i64, bool);
 
 /// Tiles of several lengths, with coarse tiles of 16 (`long`) and 64 (`longest`), totals beside them.
-const SHAPES: [Shape; 24] = [
+const SHAPES: [Shape; 28] = [
     ("min", "min", "x", 25, 7, false),
     ("max", "max", "x", 25, 7, false),
     ("max_id", "max", "id", 60, 60, false),
@@ -34,6 +34,10 @@ const SHAPES: [Shape; 24] = [
     ("day_max_id", "max", "id", 50, 0, true),
     ("day_distinct", "distinct", "x", 20, 0, true),
     ("day_median", "quantile", "x", 33, 0, true),
+    ("last_x", "last", "x", 25, 7, false),
+    ("last_note", "last", "note", 200, 2, false),
+    ("longest_last", "last", "id", 1_050, 1, false),
+    ("day_last", "last", "x", 33, 0, true),
     ("hop_count", "count", "x", 25, 7, false),
     ("hop_sum", "sum", "x", 25, 10, false),
     ("hop_mean", "mean", "ok", 25, 10, false),
@@ -48,6 +52,9 @@ fn q(name: &str) -> f64 {
     if name == "longest_high" { 0.9 } else { 0.5 }
 }
 
+/// How many values `last` keeps.
+const K: usize = 3;
+
 fn definitions() -> Vec<Json> {
     let aggregation = |(name, function, column, window, hop, tumbling): &Shape| {
         let mut json = json!({"name": name, "function": function, "column": column, "window": format!("{window}us")});
@@ -59,6 +66,9 @@ fn definitions() -> Vec<Json> {
         }
         if *function == "quantile" {
             json["q"] = q(name).into();
+        }
+        if *function == "last" {
+            json["k"] = K.into();
         }
         json
     };
@@ -94,12 +104,28 @@ fn number(row: &Row, column: &str) -> Option<f64> {
     }
 }
 
+fn value(row: &Row, column: &str) -> Value {
+    match column {
+        "x" => Value::Float(row.x.unwrap() as f64 / 10.0),
+        "id" => Value::Int(row.id),
+        "note" => Value::Text(row.note.unwrap().into()),
+        other => panic!("no column {other}"),
+    }
+}
+
 /// Whether `found` is what the rows say.
 fn right(shape: &Shape, rows: &[&Row], who: Option<&str>, at: i64, found: &Value) -> bool {
     let (name, function, column, ..) = *shape;
     let Some(who) = who else { return *found == Value::Null };
     let (first, last) = ends(shape, at);
     let inside = rows.iter().filter(|row| row.who == Some(who) && first <= row.at && row.at <= last);
+    if function == "last" {
+        // Rows stand in the order sent, so those of one instant and time of writing keep it.
+        let mut inside: Vec<&&Row> = inside.filter(|row| number(row, column).is_some()).collect();
+        inside.sort_by_key(|row| (row.at, row.written));
+        let newest = inside.iter().skip(inside.len().saturating_sub(K));
+        return *found == Value::List(newest.map(|row| value(row, column)).collect());
+    }
     let mut values: Vec<f64> = inside.filter_map(|row| number(row, column)).collect();
     values.sort_by(f64::total_cmp);
     let n = values.len() as f64;
@@ -149,8 +175,8 @@ fn check(rows: &[Row], questions: &[(Option<&str>, i64)], found: &Frame) -> Resu
 fn row() -> impl Strategy<Value = Row> {
     let who = prop_oneof![Just(Some("a")), Just(Some("b")), Just(None)];
     let note = prop_oneof![Just(None), Just(Some("red")), Just(Some("blue")), Just(Some("yellow"))];
-    (0..25i64, who, 0..60i64, prop::option::of(-50..50i64), any::<Option<bool>>(), note)
-        .prop_map(|(id, who, at, x, ok, note)| Row { id, who, at: at * 5, written: None, x, ok, note })
+    (0..25i64, who, 0..60i64, prop::option::of(0..3i64), prop::option::of(-50..50i64), any::<Option<bool>>(), note)
+        .prop_map(|(id, who, at, written, x, ok, note)| Row { id, who, at: at * 5, written, x, ok, note })
 }
 
 fn question() -> impl Strategy<Value = (Option<&'static str>, i64)> {
@@ -343,6 +369,18 @@ async fn windows_that_cannot_stand_are_refused_by_name() {
         (
             json!({"name": "f", "function": "max", "column": "x", "window": "1h", "q": 0.5}),
             "`q` belongs to quantile, not to max",
+        ),
+        (
+            json!({"name": "f", "function": "last", "column": "x", "window": "1h"}),
+            "last needs `k`, how many values, as in `k: 5`",
+        ),
+        (
+            json!({"name": "f", "function": "last", "column": "x", "window": "1h", "k": 0}),
+            "k is 0: write one from 1 to 1000",
+        ),
+        (
+            json!({"name": "f", "function": "sum", "column": "x", "window": "1h", "k": 3}),
+            "`k` belongs to last, not to sum",
         ),
         (
             json!({"name": "f", "function": "max", "column": "note", "window": "1h"}),
