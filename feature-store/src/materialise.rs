@@ -181,21 +181,38 @@ impl Inner {
             let history = History::load(plan, table, &needed, None, table.rows()).await?;
             check_limits(plan, view, &history)?;
             let building = view.clone();
-            let mut pairs = self
+            let (index, history, pairs) = self
                 .cpu
                 .run(move || {
                     let index = ViewIndex::build(&building, &history)?;
-                    index.online_pairs(&building, &history)
+                    let pairs = index.online_pairs(&building, &history)?;
+                    Ok::<_, FeatureError>((Arc::new(index), Arc::new(history), pairs))
                 })
                 .await
                 .doing("compute online values")??;
-            while !pairs.is_empty() {
-                let rest = pairs.split_off(PAGE.min(pairs.len()));
-                self.kv.write(pairs, Vec::new(), false).await.doing("write online values")?;
-                pairs = rest;
+            self.write_pages(pairs).await?;
+            let mut first = if view.tiles.is_empty() { None } else { Some(0) };
+            while let Some(entity) = first {
+                let (index, building, history) = (index.clone(), view.clone(), history.clone());
+                let tiles = self.cpu.run(move || index.tile_pairs(&building, &history, entity, PAGE)).await;
+                let (pairs, next) = tiles.doing("compute online values")??;
+                self.write_pages(pairs).await?;
+                first = next;
             }
         }
         self.kv.write(vec![(view.layout.built(), Vec::new())], Vec::new(), true).await.doing("write online values")
+    }
+
+    /// Writes pairs of a layout that is not complete yet, a page at a time.
+    async fn write_pages(&self, pairs: Vec<Pair>) -> Result<(), FeatureError> {
+        let mut pairs = pairs.into_iter();
+        loop {
+            let page: Vec<Pair> = pairs.by_ref().take(PAGE).collect();
+            if page.is_empty() {
+                return Ok(());
+            }
+            self.kv.write(page, Vec::new(), false).await.doing("write online values")?;
+        }
     }
 
     /// Forgets a layout and all its rows.

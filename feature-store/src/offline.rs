@@ -235,9 +235,6 @@ impl ViewIndex {
                 pairs.push((online, value));
             }
         }
-        if !view.tiles.is_empty() {
-            self.tile_pairs(view, history, &mut pairs)?;
-        }
         Ok(pairs)
     }
 }
@@ -249,24 +246,37 @@ impl ViewIndex {
         (self.times[position], history.created.as_ref().and_then(|created| created[row]), history.numbers[row])
     }
 
-    /// The tiles of the view's layout.
-    fn tile_pairs(&self, view: &ViewPlan, history: &History, pairs: &mut Vec<Pair>) -> Result<(), FeatureError> {
+    /// The tiles of the view's layout, entity by entity from the one numbered `first` on, until there are `enough`
+    /// pairs; and the number of the entity that comes next, while there is one.
+    pub(crate) fn tile_pairs(
+        &self,
+        view: &ViewPlan,
+        history: &History,
+        first: usize,
+        enough: usize,
+    ) -> Result<(Vec<Pair>, Option<usize>), FeatureError> {
         let columns = history.columns(view.needed())?;
-        for (entity, &code) in &self.codes {
-            let rows = self.starts[code as usize]..self.starts[code as usize + 1];
+        let mut entities: Vec<(&u32, &Vec<u8>)> = self.codes.iter().map(|(entity, code)| (code, entity)).collect();
+        entities.sort_unstable();
+        let mut pairs = Vec::new();
+        for (code, entity) in entities.into_iter().skip(first) {
+            let code = *code as usize;
+            if pairs.len() >= enough {
+                return Ok((pairs, Some(code)));
+            }
             let mut key = view.layout.tiles().prefix();
             key.extend_from_slice(entity);
             for chain in &view.tiles.0 {
-                let rows = rows.clone().map(|position| {
+                let rows = (self.starts[code]..self.starts[code + 1]).map(|position| {
                     let row = self.order[position];
                     let values = chain.columns.iter().map(|column| columns[column].get(row)).collect();
                     let (at, created, number) = self.rank(history, position);
                     ((at, number), TileRow { created, values })
                 });
-                window::write::build(chain, &key, rows, pairs);
+                window::write::build(chain, &key, rows, &mut pairs);
             }
         }
-        Ok(())
+        Ok((pairs, None))
     }
 }
 
