@@ -15,7 +15,6 @@ impl std::error::Error for BadSketch {}
 /// Appends a number in groups of seven bits, least first.
 pub(crate) fn push_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
         out.push((number & 0x7F) as u8 | 0x80);
         number >>= 7;
     }

@@ -52,7 +52,6 @@ pub fn hash(bytes: &[u8]) -> u64 {
 impl HyperLogLog {
     /// Adds a value by its [`hash`].
     pub fn insert(&mut self, hash: u64) {
-        #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
         let register = (hash >> REST) as u16;
         // The number of leading zeros in the rest, and one.
         let rank = (hash << PRECISION).leading_zeros().min(REST) + 1;

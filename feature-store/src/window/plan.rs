@@ -60,11 +60,7 @@ impl Tiles {
             self.0.len() - 1
         });
         let found = &mut self.0[chain];
-        found.coarse = found.coarse.max(match span.tiles() {
-            ..=FINE_MAX => 0,
-            ..=MEDIUM_MAX => 16,
-            _ => 64,
-        });
+        found.coarse = found.coarse.max(coarse(span.tiles()));
         let column = position_or_push(&mut found.columns, at);
         let slot = position_or_push(&mut found.slots, Slot { column, fold });
         TileRule { chain, slot, span, q: aggregation.q.unwrap_or(0.0) }
@@ -121,6 +117,17 @@ impl TileRule {
     pub(crate) fn finish(&self, state: &State) -> Result<Value, FeatureError> {
         let partial = state.slot(self.slot).ok_or_else(|| crate::codec::corrupt("a tile without its slot".into()))?;
         Ok(partial.finish(self.q))
+    }
+}
+
+/// How many tiles make a coarse one, for a window of so many.
+const fn coarse(tiles: i64) -> i64 {
+    if tiles <= FINE_MAX {
+        0
+    } else if tiles <= MEDIUM_MAX {
+        16
+    } else {
+        64
     }
 }
 

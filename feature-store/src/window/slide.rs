@@ -94,11 +94,11 @@ impl<'a> Sliding<'a> {
     /// Takes in a row that is not older than those before.
     fn add(&mut self, rank: Rank, values: &[Value]) {
         let tile = self.chain.tile(rank.0);
-        if self.growing.as_ref().is_none_or(|(growing, _)| *growing != tile) {
-            if let Some((done, state)) = self.growing.replace((tile, self.chain.empty())) {
-                self.behind.merge(&state);
-                self.back.push((done, state));
-            }
+        if self.growing.as_ref().is_none_or(|(growing, _)| *growing != tile)
+            && let Some((done, state)) = self.growing.replace((tile, self.chain.empty()))
+        {
+            self.behind.merge(&state);
+            self.back.push((done, state));
         }
         if let Some((_, state)) = &mut self.growing {
             self.chain.add(state, rank, values);
