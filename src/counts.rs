@@ -1,7 +1,7 @@
 //! Metrics of rooms that measure nothing themselves: counted at the doors, or from the journal.
 
-use domain::{EventKind, SourceName};
-use feature_store::IngestReport;
+use domain::{EventKind, SourceName, Span};
+use feature_store::{FeatureStore, IngestReport};
 use runtime::{House, Metrics, metrics::Metric};
 use storage::Journal;
 
@@ -18,6 +18,20 @@ pub fn ingested(metrics: &Metrics, source: &SourceName, report: &IngestReport) {
     ];
     for (outcome, rows) in outcomes.into_iter().filter(|(_, rows)| *rows > 0) {
         metrics.add(Metric::IngestedRows, &[source.as_str(), outcome], rows);
+    }
+}
+
+/// Measures how far behind each feature view is, now.
+pub fn freshness(metrics: &Metrics, features: &FeatureStore) {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of centuries fit a float")]
+    let seconds = |span: Span| span.micros() as f64 / 1e6;
+    for view in features.freshness() {
+        if let Some(behind) = view.behind {
+            metrics.set(Metric::ViewBehindSeconds, &[view.view.as_str()], seconds(behind));
+        }
+        if let Some(target) = view.target {
+            metrics.set(Metric::ViewTargetSeconds, &[view.view.as_str()], seconds(target));
+        }
     }
 }
 

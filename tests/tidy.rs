@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &["domain"]),
     ("access", &["domain", "storage", "runtime"]),
     ("registry", &["domain", "storage", "runtime"]),
-    ("feature-store", &["domain", "storage", "runtime"]),
+    ("feature-store", &["domain", "stats", "storage", "runtime"]),
     ("trainer", &["domain", "stats", "backends", "storage", "runtime"]),
     // Sees neither SQL nor files.
     ("serving", &["domain", "backends", "runtime"]),

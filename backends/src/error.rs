@@ -21,7 +21,7 @@ pub enum BackendError {
     Signature(String),
     #[error("input {0}")]
     Input(#[from] FrameError),
-    #[error("input column `{column}` is a {kind}, which no ONNX input can hold", kind = kind.as_str())]
+    #[error("input column `{column}` is a {kind}, which no ONNX input can hold")]
     NoTensor { column: String, kind: ValueType },
     #[error("the model answered {found} values for {rows} rows")]
     Shape { found: usize, rows: usize },

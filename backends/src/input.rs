@@ -13,7 +13,7 @@ pub(crate) fn element_of(field: &Field) -> Result<TensorElementType, BackendErro
     match field.kind {
         ValueType::Bool | ValueType::Int | ValueType::Float => Ok(TensorElementType::Float32),
         ValueType::Text => Ok(TensorElementType::String),
-        ValueType::Timestamp => Err(no_tensor(field)),
+        ValueType::Timestamp | ValueType::List(_) => Err(no_tensor(field)),
     }
 }
 
@@ -43,7 +43,7 @@ fn tensor(field: &Field, frame: &Frame) -> Result<SessionInputValue<'static>, Ba
                 tensor.map_err(BackendError::runtime("take a text column"))?.into_dyn(),
             ));
         }
-        Column::Timestamp(_) => return Err(no_tensor(field)),
+        Column::Timestamp(_) | Column::List(..) => return Err(no_tensor(field)),
     };
     let tensor = Tensor::from_array((shape, floats)).map_err(BackendError::runtime("take a column"))?;
     Ok(SessionInputValue::Owned(tensor.into_dyn()))

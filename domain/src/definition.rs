@@ -2,10 +2,16 @@
 //!
 //! One document defines one thing; `kind` says which. The same types travel as JSON over REST.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ColumnName, EndpointName, EntityName, ModelName, PipelineName, ServiceName, SourceName, Span, ValueType, ViewName,
+};
+pub use crate::{
+    entity::{Entity, KeyColumn, TypedKey},
+    window::{AggregateFunction, Aggregation, WindowShape},
 };
 
 /// One document of a definition file.
@@ -45,23 +51,6 @@ impl Definition {
             Self::Endpoint(d) => d.name.as_str(),
         }
     }
-}
-
-/// A kind of thing that features describe, found by one key column.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entity {
-    pub name: EntityName,
-    /// Column that holds the key, in spines and requests, and in sources unless the view maps it.
-    pub key: ColumnName,
-    #[serde(rename = "type", default = "text")]
-    pub kind: ValueType,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub description: String,
-}
-
-const fn text() -> ValueType {
-    ValueType::Text
 }
 
 /// A table of timestamped rows that people ingest into.
@@ -111,11 +100,32 @@ pub struct FeatureView {
     /// Columns of the source, taken from the newest row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<PlainFeature>,
-    /// Aggregations over the rows of the entity in `(t - window, t]`.
+    /// Aggregations over the entity's rows in windows of event time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aggregations: Vec<Aggregation>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Who answers for the view: a person, a team, an address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// How closely the values are to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification: Option<Classification>,
+    /// How far the newest row may lie behind the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Span>,
+}
+
+/// Classes of data, from what everybody may see to what hardly anybody may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Classification {
+    Public,
+    Internal,
+    Confidential,
+    Restricted,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,28 +138,6 @@ pub struct PlainFeature {
     /// Served where no row is known; absent: null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AggregateFunction {
-    /// Rows whose value is not null.
-    Count,
-    Sum,
-    /// Sum over count; null over an empty window. Of a bool column: the share of true.
-    Mean,
-    /// Population standard deviation; null over an empty window.
-    Std,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Aggregation {
-    pub name: ColumnName,
-    /// Source column, numeric or bool.
-    pub column: ColumnName,
-    pub function: AggregateFunction,
-    pub window: Span,
 }
 
 /// A named set of features, the values callers send beside them, and nothing else: what a model pins.

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, time::BadTimestamp};
+use crate::{ListType, Scalar, Timestamp, time::BadTimestamp};
 
-/// Type of one column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Type of one column. Shown and read as `bool`, `int`, `float`, `text`, `timestamp`, `float[]`, `float[384]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValueType {
     Bool,
     Int,
     Float,
     Text,
     Timestamp,
+    List(ListType),
 }
 
 impl ValueType {
+    /// The type's name; of a list only that it is one.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -26,6 +27,7 @@ impl ValueType {
             Self::Float => "float",
             Self::Text => "text",
             Self::Timestamp => "timestamp",
+            Self::List(_) => "list",
         }
     }
 }
@@ -39,6 +41,8 @@ pub enum Value {
     Float(f64),
     Text(Arc<str>),
     Timestamp(Timestamp),
+    /// Elements of one type, none of them null.
+    List(Arc<[Value]>),
 }
 
 /// A named, typed column.
@@ -64,6 +68,7 @@ pub enum Column {
     Float(Vec<Option<f64>>),
     Text(Vec<Option<Arc<str>>>),
     Timestamp(Vec<Option<Timestamp>>),
+    List(ListType, Vec<Option<Arc<[Value]>>>),
 }
 
 /// Columns of equal length, found by name. Order of columns is kept.
@@ -82,22 +87,47 @@ pub enum FrameError {
     Twice(Arc<str>),
     #[error("column `{0}` is missing")]
     Missing(Arc<str>),
-    #[error("column `{name}` is {found} where {expected} is needed", found = found.as_str(), expected = expected.as_str())]
+    #[error("column `{name}` is {found} where {expected} is needed")]
     WrongType { name: Arc<str>, found: ValueType, expected: ValueType },
 }
 
 /// A value that does not fit a type.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BadValue {
-    #[error("expected {expected}, found {found}", expected = expected.as_str())]
+    #[error("expected {expected}, found {found}")]
     WrongType { expected: ValueType, found: String },
+    #[error("expected {expected} elements, found {found}")]
+    Length { expected: u32, found: usize },
+    /// One of a list's elements, counted from 0.
+    #[error("element {at}: {reason}")]
+    Element { at: usize, reason: Box<BadValue> },
     #[error("{0} is not a finite number")]
     NotFinite(String),
     #[error(transparent)]
     Timestamp(#[from] BadTimestamp),
 }
 
+impl BadValue {
+    pub(crate) fn wrong(expected: ValueType, found: &serde_json::Value) -> Self {
+        Self::WrongType { expected, found: describe(found) }
+    }
+}
+
 impl Value {
+    /// The type; `None` for null and for an empty list, which belong to several. Of a list, without its length.
+    #[must_use]
+    pub fn kind(&self) -> Option<ValueType> {
+        Some(match self {
+            Self::Null => return None,
+            Self::Bool(_) => ValueType::Bool,
+            Self::Int(_) => ValueType::Int,
+            Self::Float(_) => ValueType::Float,
+            Self::Text(_) => ValueType::Text,
+            Self::Timestamp(_) => ValueType::Timestamp,
+            Self::List(values) => ValueType::List(ListType::of(Scalar::of(values.first()?.kind()?)?)),
+        })
+    }
+
     /// Reads a JSON value as `kind`. Integers are taken where floats are wanted; nothing else is converted.
     pub fn from_json(json: &serde_json::Value, kind: ValueType) -> Result<Self, BadValue> {
         use serde_json::Value as J;
@@ -118,11 +148,12 @@ impl Value {
             }
             (ValueType::Text, J::String(s)) => Self::Text(s.as_str().into()),
             (ValueType::Timestamp, J::String(s)) => Self::Timestamp(s.parse()?),
+            (ValueType::List(list), J::Array(values)) => list.from_json(values)?,
             _ => return Err(wrong()),
         })
     }
 
-    /// Reads a text cell (CSV) as `kind`. The empty text and `NA` are null, except in text columns where only the empty text is.
+    /// Reads a text cell (CSV) as `kind`. The empty text and `NA` are null, except in text columns where only the empty text is. A list is a JSON array.
     pub fn from_text(cell: &str, kind: ValueType) -> Result<Self, BadValue> {
         let cell = cell.trim();
         if cell.is_empty() || (kind != ValueType::Text && cell == "NA") {
@@ -145,6 +176,10 @@ impl Value {
             }
             ValueType::Text => Self::Text(cell.into()),
             ValueType::Timestamp => Self::Timestamp(cell.parse()?),
+            ValueType::List(list) => {
+                let json: Vec<serde_json::Value> = serde_json::from_str(cell).map_err(|_| wrong())?;
+                list.from_json(&json)?
+            }
         })
     }
 
@@ -158,6 +193,7 @@ impl Value {
             Self::Float(x) => serde_json::Number::from_f64(*x).map_or(J::Null, J::Number),
             Self::Text(s) => J::String(s.as_ref().to_owned()),
             Self::Timestamp(t) => J::String(t.to_string()),
+            Self::List(values) => J::Array(values.iter().map(Self::to_json).collect()),
         }
     }
 
@@ -194,6 +230,7 @@ impl Column {
             ValueType::Float => Self::Float(Vec::with_capacity(rows)),
             ValueType::Text => Self::Text(Vec::with_capacity(rows)),
             ValueType::Timestamp => Self::Timestamp(Vec::with_capacity(rows)),
+            ValueType::List(list) => Self::List(list, Vec::with_capacity(rows)),
         }
     }
 
@@ -205,6 +242,7 @@ impl Column {
             Self::Float(_) => ValueType::Float,
             Self::Text(_) => ValueType::Text,
             Self::Timestamp(_) => ValueType::Timestamp,
+            Self::List(list, _) => ValueType::List(*list),
         }
     }
 
@@ -216,6 +254,7 @@ impl Column {
             Self::Float(v) => v.len(),
             Self::Text(v) => v.len(),
             Self::Timestamp(v) => v.len(),
+            Self::List(_, v) => v.len(),
         }
     }
 
@@ -236,6 +275,7 @@ impl Column {
             Self::Float(v) => v[row].map_or(Value::Null, Value::Float),
             Self::Text(v) => v[row].clone().map_or(Value::Null, Value::Text),
             Self::Timestamp(v) => v[row].map_or(Value::Null, Value::Timestamp),
+            Self::List(_, v) => v[row].clone().map_or(Value::Null, Value::List),
         }
     }
 
@@ -254,6 +294,8 @@ impl Column {
             (Self::Float(v), Value::Null) => v.push(None),
             (Self::Text(v), Value::Null) => v.push(None),
             (Self::Timestamp(v), Value::Null) => v.push(None),
+            (Self::List(_, v), Value::Null) => v.push(None),
+            (Self::List(list, v), Value::List(x)) => v.push(Some(list.take(&x)?)),
             (column, other) => {
                 return Err(BadValue::WrongType { expected: column.kind(), found: describe(&other.to_json()) });
             }
@@ -270,10 +312,11 @@ impl Column {
             Self::Float(v) => Self::Float(indices.iter().map(|&i| v[i]).collect()),
             Self::Text(v) => Self::Text(indices.iter().map(|&i| v[i].clone()).collect()),
             Self::Timestamp(v) => Self::Timestamp(indices.iter().map(|&i| v[i]).collect()),
+            Self::List(list, v) => Self::List(*list, indices.iter().map(|&i| v[i].clone()).collect()),
         }
     }
 
-    /// Numbers as floats (bools as 0 and 1); `None` for text and timestamps.
+    /// Numbers as floats (bools as 0 and 1); `None` for text, timestamps and lists.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "features are float")]
     pub fn to_floats(&self) -> Option<Vec<Option<f64>>> {
@@ -281,7 +324,7 @@ impl Column {
             Self::Float(v) => Some(v.clone()),
             Self::Int(v) => Some(v.iter().map(|x| x.map(|x| x as f64)).collect()),
             Self::Bool(v) => Some(v.iter().map(|x| x.map(f64::from)).collect()),
-            Self::Text(_) | Self::Timestamp(_) => None,
+            Self::Text(_) | Self::Timestamp(_) | Self::List(..) => None,
         }
     }
 }

@@ -70,6 +70,7 @@ impl Recent {
                 Some(Value::Bool(x)) => cells.push_bool(x),
                 Some(Value::Text(text)) => cells.push_text(&text),
                 Some(Value::Timestamp(t)) => cells.push_text(&t.to_string()),
+                Some(list @ Value::List(_)) => cells.push_text(&list.to_json().to_string()),
                 Some(Value::Null) | None => cells.push_null(),
             }
         }

@@ -72,5 +72,6 @@ fn is_null(column: &Column, row: usize) -> bool {
         Column::Float(v) => v[row].is_none(),
         Column::Text(v) => v[row].is_none(),
         Column::Timestamp(v) => v[row].is_none(),
+        Column::List(_, v) => v[row].is_none(),
     }
 }

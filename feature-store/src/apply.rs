@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    EventKind, Field, NewEvent, SourceName,
+    EventKind, Field, NewEvent, SourceName, Timestamp,
     definition::{Definition, Source},
 };
 use serde::{Deserialize, Serialize};
@@ -305,11 +305,15 @@ impl Inner {
             return table.extend(&self.tables, source, specs).await;
         }
         let table = SourceTable::open(&self.tables, source, specs).await?;
-        let key = key::applied(source.as_str());
-        let applied = self.kv.get_many(&[key]).await.doing("read online values")?.pop().flatten();
-        if let Some(bytes) = applied {
+        let keys = [key::newest(source.as_str()), key::applied(source.as_str())];
+        let mut known = self.kv.get_many(&keys).await.doing("read online values")?;
+        if let Some(bytes) = known.pop().flatten() {
             let bytes = bytes.try_into().map_err(|_| codec::corrupt("row counter of a wrong length".into()))?;
             table.applied.store(u64::from_le_bytes(bytes), Ordering::SeqCst);
+        }
+        if let Some(bytes) = known.pop().flatten() {
+            let bytes = bytes.try_into().map_err(|_| codec::corrupt("newest event time of a wrong length".into()))?;
+            self.newest.note(source, Timestamp::from_micros(i64::from_le_bytes(bytes)));
         }
         self.shelf(|shelf| shelf.insert(source.clone(), Arc::new(table)));
         Ok(())
@@ -336,7 +340,7 @@ fn compatible(source: &Source, before: &Source, table: &SourceTable) -> Result<(
         match source.columns.iter().find(|column| column.name.as_str() == &*field.name) {
             None => return Err(refuse(format!("column `{}` cannot be removed", field.name))),
             Some(column) if column.kind != field.kind => {
-                let (from, to) = (field.kind.as_str(), column.kind.as_str());
+                let (from, to) = (field.kind, column.kind);
                 return Err(refuse(format!("column `{}` cannot turn from {from} to {to}", field.name)));
             }
             Some(_) => {}

@@ -1,6 +1,9 @@
 //! All definitions as they stand, and everything that is compiled from them. Immutable: a change makes a new one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use domain::{
     EntityName, Field, ServiceName, SourceName, Value, ViewName,
@@ -11,7 +14,8 @@ use domain::{
 use crate::{
     check,
     error::{FeatureError, unknown},
-    view::{SourcePlan, ViewPlan},
+    view::{Output, SourcePlan, ViewPlan},
+    window::WindowSpan,
 };
 
 /// What a service answers from each of its views.
@@ -20,8 +24,10 @@ pub(crate) struct ServicePart {
     pub(crate) view: Arc<ViewPlan>,
     /// Which of the view's outputs, in the service's order.
     pub(crate) outputs: Vec<usize>,
-    /// The distinct windows among them, in microseconds.
-    pub(crate) windows: Vec<i64>,
+    /// The distinct windows of totals among them.
+    pub(crate) windows: Vec<WindowSpan>,
+    /// The distinct windows of tiles among them: which of the view's chains, and where they lie.
+    pub(crate) tiles: Vec<(usize, WindowSpan)>,
 }
 
 #[derive(Debug)]
@@ -142,12 +148,16 @@ fn compile_service(
         for output in outputs.iter().map(|&index| &view.outputs[index]) {
             features.push(Field::new(format!("{}__{}", view.name, output.name), output.kind));
         }
-        let mut windows: Vec<i64> = outputs.iter().filter_map(|&index| view.outputs[index].window()).collect();
-        windows.sort_unstable();
-        windows.dedup();
-        parts.push(ServicePart { view: view.clone(), outputs, windows });
+        let chosen = || outputs.iter().map(|&index| &view.outputs[index]);
+        let windows = BTreeSet::from_iter(chosen().filter_map(Output::window)).into_iter().collect();
+        let tiles =
+            BTreeSet::from_iter(chosen().filter_map(|output| output.tile().map(|rule| (rule.chain, rule.span))))
+                .into_iter()
+                .collect();
+        parts.push(ServicePart { view: view.clone(), outputs, windows, tiles });
     }
-    let keys = entities.values().map(|entity| Field::new(entity.key.as_str(), entity.kind)).collect();
+    let keys = entities.values().flat_map(|entity| entity.columns());
+    let keys = keys.map(|(name, kind)| Field::new(name.as_str(), kind)).collect();
     let request = service
         .request
         .iter()

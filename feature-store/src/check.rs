@@ -1,9 +1,11 @@
 //! Whether definitions can stand together. Errors name the definition, the field and the nearest known name.
 
+mod aggregation;
+
 use std::collections::BTreeSet;
 
 use domain::{
-    ColumnName, Value, ValueType,
+    ColumnName, Span, Value, ValueType,
     definition::{Entity, FeatureService, FeatureView, Source},
     error::nearest,
 };
@@ -64,10 +66,21 @@ pub(crate) fn all(definitions: &Definitions) -> Result<(), FeatureError> {
 
 fn entity(entity: &Entity) -> Result<(), FeatureError> {
     let place = Place { kind: "Entity", name: entity.name.as_str() };
-    if entity.kind == ValueType::Float {
-        return Err(place.error("type", "a float cannot be a key; use int or text"));
+    let alone = entity.key.is_some();
+    if alone != entity.keys.is_empty() {
+        return Err(place.error("key", "an entity has one `key`, or several `keys`"));
     }
-    Ok(())
+    let field = if alone { "type" } else { "keys" };
+    if !alone && entity.kind != ValueType::Text {
+        return Err(
+            place.error("type", "belongs to `key`; among `keys` each has its own, as in `{name: id, type: int}`")
+        );
+    }
+    let lawful = |kind: ValueType| !matches!(kind, ValueType::Float | ValueType::List(_));
+    if let Some((_, kind)) = entity.columns().find(|(_, kind)| !lawful(*kind)) {
+        return Err(place.error(field, format!("a {} cannot be a key; use int or text", kind.as_str())));
+    }
+    place.once("keys", entity.columns().map(|(name, _)| name.as_str()))
 }
 
 fn source(source: &Source) -> Result<(), FeatureError> {
@@ -75,9 +88,7 @@ fn source(source: &Source) -> Result<(), FeatureError> {
     place.once("columns", source.columns.iter().map(|c| c.name.as_str()))?;
     let instant = |field: &str, column: &ColumnName| match column_of(source, column) {
         Some(ValueType::Timestamp) => Ok(()),
-        Some(other) => {
-            Err(place.error(field, format!("column `{column}` is {}, a timestamp is needed", other.as_str())))
-        }
+        Some(other) => Err(place.error(field, format!("column `{column}` is {}, a timestamp is needed", other))),
         None => Err(place.unknown(field, "column", column.as_str(), columns(source))),
     };
     instant("timestamp", &source.timestamp)?;
@@ -106,27 +117,29 @@ fn view(view: &FeatureView, definitions: &Definitions) -> Result<(), FeatureErro
         return Err(place.error("entities", "a view needs at least one entity"));
     }
     place.once("entities", view.entities.iter().map(AsRef::as_ref))?;
+    if view.freshness.is_some_and(|target| target <= Span::ZERO) {
+        return Err(place.error("freshness", "the target must be longer than zero"));
+    }
     let mut keys = Vec::new();
     for name in &view.entities {
         let Some(entity) = definitions.entities.get(name) else {
             let known = definitions.entities.keys().map(AsRef::as_ref);
             return Err(place.unknown("entities", "entity", name.as_str(), known));
         };
-        match column_of(source, &entity.key) {
-            Some(kind) if kind == entity.kind => keys.push(entity.key.as_str()),
-            Some(kind) => {
-                let reason = format!(
-                    "column `{}` of source `{}` is {}, the key of entity `{name}` is {}",
-                    entity.key,
-                    source.name,
-                    kind.as_str(),
-                    entity.kind.as_str()
-                );
-                return Err(place.error("entities", reason));
-            }
-            None => {
-                let what = format!("column in source `{}` for entity `{name}`:", source.name);
-                return Err(place.unknown("entities", &what, entity.key.as_str(), columns(source)));
+        for (key, wanted) in entity.columns() {
+            match column_of(source, key) {
+                Some(kind) if kind == wanted => keys.push(key.as_str()),
+                Some(kind) => {
+                    let reason = format!(
+                        "column `{key}` of source `{}` is {}, the key of entity `{name}` is {}",
+                        source.name, kind, wanted
+                    );
+                    return Err(place.error("entities", reason));
+                }
+                None => {
+                    let what = format!("column in source `{}` for entity `{name}`:", source.name);
+                    return Err(place.unknown("entities", &what, key.as_str(), columns(source)));
+                }
             }
         }
     }
@@ -139,7 +152,7 @@ fn view(view: &FeatureView, definitions: &Definitions) -> Result<(), FeatureErro
         _ => {}
     }
     features(&place, view, source)?;
-    aggregations(&place, view, source)
+    aggregation::all(&place, view, source)
 }
 
 fn features(place: &Place<'_>, view: &FeatureView, source: &Source) -> Result<(), FeatureError> {
@@ -152,35 +165,6 @@ fn features(place: &Place<'_>, view: &FeatureView, source: &Source) -> Result<()
         };
         if let Some(json) = &feature.default {
             Value::from_json(json, kind).map_err(|e| place.error(format!("{field}.default"), e.to_string()))?;
-        }
-    }
-    Ok(())
-}
-
-fn aggregations(place: &Place<'_>, view: &FeatureView, source: &Source) -> Result<(), FeatureError> {
-    if view.aggregations.is_empty() {
-        return Ok(());
-    }
-    if view.ttl.is_some() {
-        return Err(place.error("ttl", "not allowed beside aggregations: their windows say how old a row may be"));
-    }
-    place.once("aggregations", view.aggregations.iter().map(|a| a.name.as_str()))?;
-    for aggregation in &view.aggregations {
-        let field = format!("aggregations.{}", aggregation.name);
-        match column_of(source, &aggregation.column) {
-            Some(ValueType::Bool | ValueType::Int | ValueType::Float) => {}
-            Some(other) => {
-                let reason = format!(
-                    "column `{}` is {}, an aggregation needs bool, int or float",
-                    aggregation.column,
-                    other.as_str()
-                );
-                return Err(place.error(field, reason));
-            }
-            None => return Err(place.unknown(field, "column", aggregation.column.as_str(), columns(source))),
-        }
-        if aggregation.window.micros() <= 0 {
-            return Err(place.error(field, "the window must be longer than zero"));
         }
     }
     Ok(())
@@ -208,8 +192,12 @@ fn service(service: &FeatureService, definitions: &Definitions) -> Result<(), Fe
         names.extend(chosen.iter().map(|name| format!("{}__{name}", wanted.view)));
     }
     place.once("views", names.iter().map(String::as_str))?;
-    let keys: Vec<&str> =
-        entities.iter().filter_map(|name| definitions.entities.get(*name)).map(|e| e.key.as_str()).collect();
+    let keys: Vec<&str> = entities
+        .iter()
+        .filter_map(|name| definitions.entities.get(*name))
+        .flat_map(Entity::columns)
+        .map(|(name, _)| name.as_str())
+        .collect();
     place.once("views (keys of their entities)", keys.iter().copied())?;
     place.once("request", service.request.iter().map(|r| r.name.as_str()))?;
     for value in &service.request {

@@ -35,6 +35,10 @@ pub(crate) fn push_value(out: &mut Vec<u8>, value: &Value) {
             out.push(5);
             out.extend_from_slice(&t.micros().to_le_bytes());
         }
+        Value::List(values) => {
+            out.push(6);
+            push_bytes(out, &write_values(values.iter()));
+        }
     }
 }
 
@@ -54,6 +58,7 @@ pub(crate) fn read_values(bytes: &[u8]) -> Result<Vec<Value>, FeatureError> {
                 Value::Text(std::str::from_utf8(text).map_err(|e| corrupt(e.to_string()))?.into())
             }
             [5] => Value::Timestamp(Timestamp::from_micros(i64::from_le_bytes(rest.take()?))),
+            [6] => Value::List(read_values(rest.bytes()?)?.into()),
             [other] => return Err(corrupt(format!("unknown type {other}"))),
         });
     }
@@ -87,9 +92,31 @@ pub(crate) fn read_totals(bytes: &[u8], squares: impl Iterator<Item = bool>) -> 
         .collect()
 }
 
-struct Rest<'a>(&'a [u8]);
+/// Appends bytes with their length before them.
+pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// What of some bytes has not been read.
+pub(crate) struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
+    pub(crate) const fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads what [`push_bytes`] wrote.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], FeatureError> {
+        let length = u32::from_le_bytes(self.take()?) as usize;
+        self.slice(length)
+    }
+
+    /// Makes sure that all has been read.
+    pub(crate) fn end(&self) -> Result<(), FeatureError> {
+        if self.0.is_empty() { Ok(()) } else { Err(corrupt("too long".into())) }
+    }
+
     fn slice(&mut self, length: usize) -> Result<&'a [u8], FeatureError> {
         let (head, tail) = self.0.split_at_checked(length).ok_or_else(|| corrupt("too short".into()))?;
         self.0 = tail;
@@ -118,6 +145,8 @@ mod tests {
             Value::Float(0.25),
             Value::Text("Zürich".into()),
             Value::Timestamp(Timestamp::from_micros(-5)),
+            Value::List([Value::Int(1), Value::Int(2)].into()),
+            Value::List([].into()),
         ];
         assert_eq!(read_values(&write_values(&values)).unwrap(), values);
     }

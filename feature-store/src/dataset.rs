@@ -292,7 +292,7 @@ fn column(source: &Source, field: &str, name: &ColumnName, kind: Option<ValueTyp
     };
     match kind {
         Some(kind) if source.columns[at].kind != kind => {
-            let (found, wanted) = (source.columns[at].kind.as_str(), kind.as_str());
+            let (found, wanted) = (source.columns[at].kind, kind);
             Err(wrong(field, format!("column `{name}` of source `{}` is {found}, {wanted} is needed", source.name)))
         }
         _ => Ok(at),

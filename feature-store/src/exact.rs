@@ -4,7 +4,7 @@
 //! stream and online agree bit for bit whatever the order of the rows. A window `(t - w, t]` is the difference
 //! of two running totals, and only [`Totals::finish`] turns totals into a float.
 
-use domain::{Value, definition::AggregateFunction};
+use domain::{Value, ValueType};
 
 /// Greatest magnitude of a value that may be counted, summed or averaged.
 pub const SUM_LIMIT: f64 = 9e12;
@@ -33,7 +33,7 @@ pub(crate) fn fixed(value: &Value) -> Option<i64> {
         Value::Int(i) => Some(i.saturating_mul(UNITS)),
         #[expect(clippy::cast_possible_truncation, reason = "float to int casts saturate")]
         Value::Float(x) => Some((x * 1e6).round() as i64),
-        Value::Null | Value::Text(_) | Value::Timestamp(_) => None,
+        Value::Null | Value::Text(_) | Value::Timestamp(_) | Value::List(_) => None,
     }
 }
 
@@ -44,6 +44,25 @@ pub(crate) fn within(value: &Value, limit: f64) -> bool {
         Value::Int(i) => (*i as f64).abs() <= limit,
         Value::Float(x) => x.abs() <= limit,
         _ => true,
+    }
+}
+
+/// What is read from totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exact {
+    Count,
+    Sum,
+    Mean,
+    Std,
+}
+
+impl Exact {
+    /// Type of the result.
+    pub(crate) const fn kind(self) -> ValueType {
+        match self {
+            Self::Count => ValueType::Int,
+            Self::Sum | Self::Mean | Self::Std => ValueType::Float,
+        }
     }
 }
 
@@ -76,14 +95,14 @@ impl Totals {
     /// The aggregate over the rows these totals hold. Count is an int, all others are floats; mean and standard
     /// deviation of no value are null.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "the exact part ends here")]
-    pub(crate) fn finish(self, function: AggregateFunction) -> Value {
+    pub(crate) fn finish(self, function: Exact) -> Value {
         let rows = self.count as f64;
         match function {
-            AggregateFunction::Count => Value::Int(self.count as i64),
-            AggregateFunction::Sum => Value::Float(self.sum as f64 / 1e6),
-            AggregateFunction::Mean | AggregateFunction::Std if self.count == 0 => Value::Null,
-            AggregateFunction::Mean => Value::Float(self.sum as f64 / rows / 1e6),
-            AggregateFunction::Std => {
+            Exact::Count => Value::Int(self.count as i64),
+            Exact::Sum => Value::Float(self.sum as f64 / 1e6),
+            Exact::Mean | Exact::Std if self.count == 0 => Value::Null,
+            Exact::Mean => Value::Float(self.sum as f64 / rows / 1e6),
+            Exact::Std => {
                 // Centre on the whole-number mean `m` before leaving the integers: with sum = n m + r,
                 // the sum of (x - m)^2 is squares - m (sum + r), exactly, and r^2 / n is a small correction.
                 let count = i128::from(self.count);
@@ -110,17 +129,17 @@ mod tests {
 
     #[test]
     fn a_tenth_added_ten_times_is_one() {
-        assert_eq!(total(&[0.1; 10]).finish(AggregateFunction::Sum), Value::Float(1.0));
-        assert_eq!(total(&[0.1; 10]).finish(AggregateFunction::Std), Value::Float(0.0));
+        assert_eq!(total(&[0.1; 10]).finish(Exact::Sum), Value::Float(1.0));
+        assert_eq!(total(&[0.1; 10]).finish(Exact::Std), Value::Float(0.0));
     }
 
     #[test]
     fn an_empty_window_counts_zero_and_has_no_mean() {
         let none = Totals::default();
-        assert_eq!(none.finish(AggregateFunction::Count), Value::Int(0));
-        assert_eq!(none.finish(AggregateFunction::Sum), Value::Float(0.0));
-        assert_eq!(none.finish(AggregateFunction::Mean), Value::Null);
-        assert_eq!(none.finish(AggregateFunction::Std), Value::Null);
+        assert_eq!(none.finish(Exact::Count), Value::Int(0));
+        assert_eq!(none.finish(Exact::Sum), Value::Float(0.0));
+        assert_eq!(none.finish(Exact::Mean), Value::Null);
+        assert_eq!(none.finish(Exact::Std), Value::Null);
     }
 
     #[test]
@@ -128,12 +147,12 @@ mod tests {
         let sum = [true, false, false, true]
             .iter()
             .fold(Totals::default(), |sum, b| sum.plus(Totals::of(&Value::Bool(*b), false)));
-        assert_eq!(sum.finish(AggregateFunction::Mean), Value::Float(0.5));
+        assert_eq!(sum.finish(Exact::Mean), Value::Float(0.5));
     }
 
     #[test]
     fn a_small_spread_around_a_large_mean_is_not_lost() {
-        let Value::Float(std) = total(&[999_999_999.0, 999_999_998.0]).finish(AggregateFunction::Std) else { panic!() };
+        let Value::Float(std) = total(&[999_999_999.0, 999_999_998.0]).finish(Exact::Std) else { panic!() };
         assert!((std - 0.5).abs() < 1e-12, "{std}");
     }
 
@@ -152,7 +171,7 @@ mod tests {
             let n = values.len() as f64;
             let mean = values.iter().sum::<f64>() / n;
             let std = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-            let Value::Float(found) = total(&values).finish(AggregateFunction::Std) else { panic!() };
+            let Value::Float(found) = total(&values).finish(Exact::Std) else { panic!() };
             prop_assert!((found - std).abs() < 1e-5, "{} {}", found, std);
         }
     }

@@ -103,8 +103,7 @@ impl Inner {
         let mut needed: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
         for part in &plan.parts {
             let columns = needed.entry(&part.view.source).or_default();
-            columns.extend(part.view.keys.iter().map(|key| key.at));
-            columns.extend(part.view.kept.iter().map(|kept| kept.at));
+            columns.extend(part.view.needed());
         }
         let mut histories: BTreeMap<&SourceName, Arc<History>> = BTreeMap::new();
         for (source, columns) in needed {

@@ -64,6 +64,11 @@ impl History {
         self.times.len()
     }
 
+    /// Columns by their positions in the source.
+    pub(crate) fn columns(&self, all: impl Iterator<Item = usize>) -> Result<BTreeMap<usize, &Column>, FeatureError> {
+        all.map(|at| Ok((at, self.column(at)?))).collect()
+    }
+
     /// A column by its position in the source.
     pub(crate) fn column(&self, at: usize) -> Result<&Column, FeatureError> {
         let name = self.names.get(&at).ok_or_else(|| corrupt(format!("column {at} was not read")))?;

@@ -5,16 +5,21 @@
 //! |---|---|
 //! | `r` layout, entity, event time, created, row | the plain view's columns of that row |
 //! | `t` layout, entity, event time, row | running totals up to and with that row |
+//! | `w` layout, entity, chain, tile, event time, row | what the row brings, and the tile's state through it |
+//! | `w` layout, entity, coarse chain, coarse tile | that tile's state |
 //! | `b` layout | empty: the layout is complete |
 //! | `s` source, identity | the newest row of that identity and its values' digest |
+//! | `m` source | greatest event time of a row that reached this store |
 //! | `n` source | how many rows of the source's table have reached this store |
 
 use domain::{Column, Digest, Timestamp, Value};
 
 pub(crate) const PLAIN: u8 = b'r';
 pub(crate) const TOTALS: u8 = b't';
+pub(crate) const TILES: u8 = b'w';
 const BUILT: u8 = b'b';
 const SEEN: u8 = b's';
+const NEWEST: u8 = b'm';
 const APPLIED: u8 = b'n';
 
 /// Names what a view keeps online: another choice of source, keys or columns is another layout.
@@ -46,6 +51,11 @@ impl Layout {
         key
     }
 
+    /// Where the tiles of a windowed view stand.
+    pub(crate) const fn tiles(self) -> Self {
+        Self { tag: TILES, id: self.id }
+    }
+
     /// The mark that says the layout is complete.
     pub(crate) fn built(self) -> Vec<u8> {
         let mut key = vec![BUILT, self.tag];
@@ -70,7 +80,8 @@ impl Layout {
 /// Appends one key column's value; false (and nothing appended) for null.
 pub(crate) fn push_entity(key: &mut Vec<u8>, value: &Value) -> bool {
     match value {
-        Value::Null => return false,
+        // Definitions refuse lists as keys.
+        Value::Null | Value::List(_) => return false,
         Value::Bool(b) => key.extend_from_slice(&[1, u8::from(*b)]),
         Value::Int(i) => {
             key.push(2);
@@ -134,6 +145,12 @@ pub(crate) fn push_totals(key: &mut Vec<u8>, at: Timestamp, row: i64) {
     key.extend_from_slice(&ordered(row));
 }
 
+/// Appends which tile: the chain, whether it is a coarse one, and its first instant.
+pub(crate) fn push_tile(key: &mut Vec<u8>, chain: u8, coarse: bool, tile: i64) {
+    key.extend_from_slice(&[chain, u8::from(coarse)]);
+    key.extend_from_slice(&ordered(tile));
+}
+
 /// Completes a key that lies behind every row at `at` and before every later one.
 pub(crate) fn push_after(key: &mut Vec<u8>, at: Timestamp) {
     key.extend_from_slice(&ordered(at.micros()));
@@ -149,6 +166,10 @@ pub(crate) fn seen(source: &str, identity: &[u8; 16]) -> Vec<u8> {
 
 pub(crate) fn applied(source: &str) -> Vec<u8> {
     named(APPLIED, source)
+}
+
+pub(crate) fn newest(source: &str) -> Vec<u8> {
+    named(NEWEST, source)
 }
 
 fn named(tag: u8, name: &str) -> Vec<u8> {

@@ -16,6 +16,7 @@ mod dataset;
 mod error;
 mod exact;
 mod features;
+mod fresh;
 mod history;
 mod hot;
 mod ingest;
@@ -28,6 +29,7 @@ mod report;
 mod rows;
 mod table;
 mod view;
+mod window;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,7 @@ pub use apply::{Action, Change};
 pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
+pub use fresh::Freshness;
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 
 use catalog::{Catalog, ServicePlan};
@@ -69,6 +72,7 @@ struct Inner {
     shelf: RwLock<BTreeMap<SourceName, Arc<SourceTable>>>,
     /// Online values in memory.
     hot: hot::Hot,
+    newest: fresh::Newest,
     /// One change of definitions at a time.
     applying: Mutex<()>,
 }
@@ -101,6 +105,7 @@ impl FeatureStore {
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),
+            newest: fresh::Newest::default(),
             applying: Mutex::default(),
         }));
         store.0.load().await?;

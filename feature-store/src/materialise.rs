@@ -18,10 +18,11 @@ use crate::{
     online::Pair,
     table::{SourceTable, StoredRow},
     view::{SourcePlan, ViewPlan},
+    window::write::{self, TileChanges, TileRow},
 };
 
 /// Where a row stands in an entity's chain: event time, then row number.
-type Place = (i64, i64);
+pub(crate) type Place = (i64, i64);
 
 /// Pairs read or written together.
 const PAGE: usize = 16_384;
@@ -43,6 +44,8 @@ struct Changes {
     deletes: Vec<Vec<u8>>,
     /// Per windowed view: changes by entity.
     chains: Vec<(Arc<ViewPlan>, Entities)>,
+    /// Per windowed view and chain of tiles (by number): changes by tile.
+    tiles: Vec<(Arc<ViewPlan>, usize, TileChanges)>,
 }
 
 impl Inner {
@@ -56,21 +59,27 @@ impl Inner {
         seen: Vec<Pair>,
     ) -> Result<(), FeatureError> {
         let Some(last) = rows.last().map(|row| row.number) else { return Ok(()) };
+        let newest = rows.iter().map(|row| plan.event_time(&row.values)).max().unwrap_or(Timestamp::MIN);
         let old = self.replaced(plan, table, &rows).await?;
         let shared = plan.clone();
         let changes = self.cpu.run(move || changes(&shared, &rows, &old)).await.doing("compute online values")?;
-        let Changes { mut puts, mut deletes, chains } = changes;
+        let Changes { mut puts, mut deletes, chains, tiles } = changes;
         for (view, entities) in chains {
             self.link(&view, entities, &mut puts, &mut deletes).await?;
         }
+        for (view, chain, changes) in tiles {
+            write::weave(&*self.kv, &view.tiles.0[chain], changes, &mut puts, &mut deletes).await?;
+        }
         let applied = u64::try_from(last).unwrap_or(0) + 1;
         puts.extend(seen);
+        puts.push(self.newest.pair(&plan.definition.name, newest));
         puts.push((key::applied(plan.definition.name.as_str()), applied.to_le_bytes().to_vec()));
         let writing = self.hot.begin(plan.views.iter().map(|view| view.layout));
         let (put, deleted) = (puts.clone(), deletes.iter().cloned().collect());
         self.kv.write(puts, deletes, true).await.doing("write online values")?;
         writing.finish(&put, &deleted);
         table.applied.store(applied, Ordering::SeqCst);
+        self.newest.note(&plan.definition.name, newest);
         Ok(())
     }
 
@@ -168,39 +177,59 @@ impl Inner {
     ) -> Result<(), FeatureError> {
         self.drop_layout(view.layout).await?;
         if table.rows() > 0 {
-            let needed = view.keys.iter().map(|k| k.at).chain(view.kept.iter().map(|k| k.at)).collect();
+            let needed = view.needed().collect();
             let history = History::load(plan, table, &needed, None, table.rows()).await?;
             check_limits(plan, view, &history)?;
             let building = view.clone();
-            let mut pairs = self
+            let (index, history, pairs) = self
                 .cpu
                 .run(move || {
                     let index = ViewIndex::build(&building, &history)?;
-                    index.online_pairs(&building, &history)
+                    let pairs = index.online_pairs(&building, &history)?;
+                    Ok::<_, FeatureError>((Arc::new(index), Arc::new(history), pairs))
                 })
                 .await
                 .doing("compute online values")??;
-            while !pairs.is_empty() {
-                let rest = pairs.split_off(PAGE.min(pairs.len()));
-                self.kv.write(pairs, Vec::new(), false).await.doing("write online values")?;
-                pairs = rest;
+            self.write_pages(pairs).await?;
+            let mut first = if view.tiles.is_empty() { None } else { Some(0) };
+            while let Some(entity) = first {
+                let (index, building, history) = (index.clone(), view.clone(), history.clone());
+                let tiles = self.cpu.run(move || index.tile_pairs(&building, &history, entity, PAGE)).await;
+                let (pairs, next) = tiles.doing("compute online values")??;
+                self.write_pages(pairs).await?;
+                first = next;
             }
         }
         self.kv.write(vec![(view.layout.built(), Vec::new())], Vec::new(), true).await.doing("write online values")
+    }
+
+    /// Writes pairs of a layout that is not complete yet, a page at a time.
+    async fn write_pages(&self, pairs: Vec<Pair>) -> Result<(), FeatureError> {
+        let mut pairs = pairs.into_iter();
+        loop {
+            let page: Vec<Pair> = pairs.by_ref().take(PAGE).collect();
+            if page.is_empty() {
+                return Ok(());
+            }
+            self.kv.write(page, Vec::new(), false).await.doing("write online values")?;
+        }
     }
 
     /// Forgets a layout and all its rows.
     pub(crate) async fn drop_layout(&self, layout: Layout) -> Result<(), FeatureError> {
         self.hot.forget(layout);
         self.kv.write(Vec::new(), vec![layout.built()], true).await.doing("clear online values")?;
-        loop {
-            let page = self.kv.range(&layout.prefix(), &layout.end(), PAGE).await.doing("clear online values")?;
-            if page.is_empty() {
-                return Ok(());
+        for rows in [layout, layout.tiles()] {
+            loop {
+                let page = self.kv.range(&rows.prefix(), &rows.end(), PAGE).await.doing("clear online values")?;
+                if page.is_empty() {
+                    break;
+                }
+                let keys = page.into_iter().map(|(key, _)| key).collect();
+                self.kv.write(Vec::new(), keys, false).await.doing("clear online values")?;
             }
-            let keys = page.into_iter().map(|(key, _)| key).collect();
-            self.kv.write(Vec::new(), keys, false).await.doing("clear online values")?;
         }
+        Ok(())
     }
 
     /// Layouts that are marked complete.
@@ -227,11 +256,24 @@ fn changes(plan: &SourcePlan, rows: &[StoredRow], old: &[StoredRow]) -> Changes 
     let mut out = Changes::default();
     for view in &plan.views {
         let mut chains = Entities::new();
+        let mut tiles: Vec<TileChanges> = view.tiles.0.iter().map(|_| TileChanges::new()).collect();
         let here = rows.iter().map(|row| (row, gone.contains(&row.number)));
         for (row, gone) in old.iter().map(|row| (row, true)).chain(here) {
             let Some(mut entity) = view.entity_of(&row.values) else { continue };
             let at = plan.event_time(&row.values);
             if view.is_windowed() {
+                for (chain, tiles) in view.tiles.0.iter().zip(&mut tiles) {
+                    let mut entity = entity.clone();
+                    entity[0] = view.layout.tiles().tag;
+                    let change = tiles.entry((entity, chain.tile(at.micros()))).or_default();
+                    if gone {
+                        change.removals.insert((at.micros(), row.number));
+                    } else {
+                        let created = plan.created(&row.values).map(Timestamp::micros);
+                        let brings = TileRow { created, values: chain.values(&row.values) };
+                        change.inserts.insert((at.micros(), row.number), brings);
+                    }
+                }
                 let chain = chains.entry(entity).or_default();
                 if gone {
                     chain.removals.insert((at.micros(), row.number));
@@ -251,6 +293,9 @@ fn changes(plan: &SourcePlan, rows: &[StoredRow], old: &[StoredRow]) -> Changes 
         }
         if !chains.is_empty() {
             out.chains.push((view.clone(), chains));
+        }
+        for (number, changes) in tiles.into_iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
+            out.tiles.push((view.clone(), number, changes));
         }
     }
     out
@@ -291,7 +336,7 @@ fn step_back(bytes: &mut [u8]) -> Option<()> {
 }
 
 /// All pairs in `[from, to)`, page by page.
-async fn read_range(kv: &dyn Kv, mut from: Vec<u8>, to: &[u8]) -> Result<Vec<Pair>, FeatureError> {
+pub(crate) async fn read_range(kv: &dyn Kv, mut from: Vec<u8>, to: &[u8]) -> Result<Vec<Pair>, FeatureError> {
     let mut all = Vec::new();
     loop {
         let page = kv.range(&from, to, PAGE).await.doing("read online values")?;

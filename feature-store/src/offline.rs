@@ -3,17 +3,18 @@
 
 use std::collections::HashMap;
 
-use domain::{Column, Timestamp, Value, definition::AggregateFunction};
+use domain::{Column, Timestamp, Value};
 
 use crate::{
     answer::{Newest, ViewRows},
     codec,
     error::FeatureError,
-    exact::Totals,
+    exact::{Exact, Totals},
     history::History,
     key,
     online::Pair,
     view::{Rule, ViewPlan},
+    window::{self, Ends, Rank, WindowSpan, write::TileRow},
 };
 
 /// One view over one history.
@@ -112,9 +113,10 @@ impl ViewIndex {
                 _ => Newest::Nothing,
             })
             .collect();
-        let mut begins: HashMap<i64, Vec<usize>> = HashMap::new();
+        let mut tiled = self.tiled(view, history, outputs, &chains, at)?;
+        let mut bounds: HashMap<WindowSpan, Vec<(usize, usize)>> = HashMap::new();
         let mut columns = Vec::with_capacity(outputs.len());
-        for output in outputs.iter().map(|&index| &view.outputs[index]) {
+        for (number, output) in outputs.iter().map(|&index| &view.outputs[index]).enumerate() {
             columns.push(match &output.rule {
                 Rule::Newest { kept, default } => {
                     let column = history.column(view.kept[*kept].at)?;
@@ -125,21 +127,64 @@ impl ViewIndex {
                     pick(column, rows, default)
                 }
                 Rule::Window { kept, function, window } => {
-                    let begins = begins.entry(*window).or_insert_with(|| {
-                        let before = |at: &Timestamp| at.micros().saturating_sub(*window);
-                        chains.iter().zip(at).map(|(chain, at)| self.end(chain, before(at))).collect()
+                    let bounds = bounds.entry(*window).or_insert_with(|| {
+                        let bounds = |(chain, at): (&Chain, &Timestamp)| {
+                            let Ends { open, close } = window.ends(at.micros());
+                            (self.end(chain, open), self.end(chain, close))
+                        };
+                        chains.iter().zip(at).map(bounds).collect()
                     });
                     let sums = &self.running[*kept];
-                    let totals =
-                        chains.iter().zip(begins.iter().zip(&ends)).map(|(chain, (&begin, &end))| match chain {
-                            Chain::NoKey => None,
-                            Chain::Rows(..) => Some(sums[end].minus(sums[begin])),
-                        });
+                    let totals = chains.iter().zip(bounds).map(|(chain, (begin, end))| match chain {
+                        Chain::NoKey => None,
+                        Chain::Rows(..) => Some(sums[*end].minus(sums[*begin])),
+                    });
                     window_column(*function, totals)?
+                }
+                Rule::Tile(_) => {
+                    let mut column = Column::with_capacity(output.kind, at.len());
+                    for value in std::mem::take(&mut tiled[number]) {
+                        column.push(value).map_err(|e| codec::corrupt(e.to_string()))?;
+                    }
+                    column
                 }
             });
         }
         Ok(ViewRows { columns, newest })
+    }
+
+    /// Per output the values of those that are merged from tiles; empty for all others.
+    fn tiled(
+        &self,
+        view: &ViewPlan,
+        history: &History,
+        outputs: &[usize],
+        chains: &[Chain],
+        at: &[Timestamp],
+    ) -> Result<Vec<Vec<Value>>, FeatureError> {
+        let rules: Vec<_> = outputs.iter().map(|&index| view.outputs[index].tile()).collect();
+        let mut values: Vec<Vec<Value>> =
+            rules.iter().map(|rule| rule.map_or_else(Vec::new, |_| vec![Value::Null; at.len()])).collect();
+        if rules.iter().all(Option::is_none) {
+            return Ok(values);
+        }
+        let columns = history.columns(view.needed())?;
+        // By entity, then time; entities that are unknown share the range of none.
+        let mut questions: Vec<(usize, usize, i64, usize)> = Vec::with_capacity(at.len());
+        for (row, (chain, at)) in chains.iter().zip(at).enumerate() {
+            if let Chain::Rows(start, end) = chain {
+                questions.push((*start, *end, at.micros(), row));
+            }
+        }
+        questions.sort_unstable();
+        for asked in questions.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (start, end, ..) = asked[0];
+            let cell = |row: usize, column: usize| columns[&column].get(self.order[start + row]);
+            let rank = |row: usize| self.rank(history, start + row);
+            let entity = window::Entity { times: &self.times[start..end], rank: &rank, cell: &cell };
+            window::answer(view, &rules, &entity, asked.iter().map(|(.., at, row)| (*at, *row)), &mut values)?;
+        }
+        Ok(values)
     }
 
     fn chains(&self, keys: &[&Column], rows: usize) -> Vec<Chain> {
@@ -194,16 +239,53 @@ impl ViewIndex {
     }
 }
 
+impl ViewIndex {
+    /// Where the row at a position stands among its entity's.
+    fn rank(&self, history: &History, position: usize) -> Rank {
+        let row = self.order[position];
+        (self.times[position], history.created.as_ref().and_then(|created| created[row]), history.numbers[row])
+    }
+
+    /// The tiles of the view's layout, entity by entity from the one numbered `first` on, until there are `enough`
+    /// pairs; and the number of the entity that comes next, while there is one.
+    pub(crate) fn tile_pairs(
+        &self,
+        view: &ViewPlan,
+        history: &History,
+        first: usize,
+        enough: usize,
+    ) -> Result<(Vec<Pair>, Option<usize>), FeatureError> {
+        let columns = history.columns(view.needed())?;
+        let mut entities: Vec<(&u32, &Vec<u8>)> = self.codes.iter().map(|(entity, code)| (code, entity)).collect();
+        entities.sort_unstable();
+        let mut pairs = Vec::new();
+        for (code, entity) in entities.into_iter().skip(first) {
+            let code = *code as usize;
+            if pairs.len() >= enough {
+                return Ok((pairs, Some(code)));
+            }
+            let mut key = view.layout.tiles().prefix();
+            key.extend_from_slice(entity);
+            for chain in &view.tiles.0 {
+                let rows = (self.starts[code]..self.starts[code + 1]).map(|position| {
+                    let row = self.order[position];
+                    let values = chain.columns.iter().map(|column| columns[column].get(row)).collect();
+                    let (at, created, number) = self.rank(history, position);
+                    ((at, number), TileRow { created, values })
+                });
+                window::write::build(chain, &key, rows, &mut pairs);
+            }
+        }
+        Ok((pairs, None))
+    }
+}
+
 /// The aggregate of each row's totals as a column; `None` (a null key) is null.
 pub(crate) fn window_column(
-    function: AggregateFunction,
+    function: Exact,
     totals: impl Iterator<Item = Option<Totals>>,
 ) -> Result<Column, FeatureError> {
-    let kind = match function {
-        AggregateFunction::Count => domain::ValueType::Int,
-        _ => domain::ValueType::Float,
-    };
-    let mut column = Column::with_capacity(kind, totals.size_hint().0);
+    let mut column = Column::with_capacity(function.kind(), totals.size_hint().0);
     for totals in totals {
         let value = totals.map_or(Value::Null, |totals| totals.finish(function));
         column.push(value).map_err(|e| codec::corrupt(e.to_string()))?;
@@ -233,6 +315,11 @@ fn pick(column: &Column, rows: impl Iterator<Item = Option<usize>>, default: &Va
         Column::Timestamp(v) => {
             let default = if let Value::Timestamp(t) = default { Some(*t) } else { None };
             Column::Timestamp(rows.map(|row| row.map_or(default, |row| v[row])).collect())
+        }
+        Column::List(list, v) => {
+            let default = if let Value::List(values) = default { Some(values.clone()) } else { None };
+            let cells = rows.map(|row| row.map_or_else(|| default.clone(), |row| v[row].clone()));
+            Column::List(*list, cells.collect())
         }
     }
 }

@@ -21,6 +21,10 @@ use crate::{
     offline::window_column,
     parse::KEY_TEXT_BYTES_MAX,
     view::{Rule, ViewPlan},
+    window::{
+        Ends, State,
+        read::{Piece, pieces},
+    },
 };
 
 /// A key and its value.
@@ -44,12 +48,17 @@ impl Questions {
         let mut key = Vec::with_capacity(entity.len() + 25);
         key.extend_from_slice(entity);
         key::push_after(&mut key, at);
-        if let Some(number) = self.known.get(&key) {
+        self.add(Floor { key, prefix: entity.len() })
+    }
+
+    /// Asks a question; no two that have the same key differ in their prefix.
+    fn add(&mut self, question: Floor) -> usize {
+        if let Some(number) = self.known.get(&question.key) {
             return *number;
         }
         let number = self.floors.len();
-        self.known.insert(key.clone(), number);
-        self.floors.push(Floor { key, prefix: entity.len() });
+        self.known.insert(question.key.clone(), number);
+        self.floors.push(question);
         number
     }
 }
@@ -59,8 +68,10 @@ struct Asked {
     /// Length of the entity's key.
     entity: usize,
     newest: usize,
-    /// Per window of the part: the row at the window's open end.
-    opens: Vec<usize>,
+    /// Per window of totals of the part: the rows at its open and at its closed end.
+    ends: Vec<(usize, usize)>,
+    /// Per window of tiles of the part: its pieces.
+    tiles: Vec<Vec<(usize, Piece)>>,
 }
 
 /// What a question found.
@@ -119,9 +130,15 @@ async fn find(
         let view = hot.view(part.view.layout);
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         tickets.push(view.ticket());
+        let here = || (begin..end).zip(&questions.floors[begin..end]);
+        if !part.tiles.is_empty() {
+            // Tiles are few and large: they are not kept in memory, and no row is answered half from there.
+            missed.extend(begin..end);
+            begin = end;
+            continue;
+        }
         // One entity's questions are answered from one place: a window is a difference, and memory and store may
         // stand on two sides of a write.
-        let here = || (begin..end).zip(&questions.floors[begin..end]);
         let absent: HashSet<&[u8]> = here()
             .filter(|(_, question)| view.floor(&question.key, question.prefix).is_none())
             .map(|(_, question)| &question.key[..question.prefix])
@@ -145,6 +162,9 @@ async fn find(
     let mut wanted: BTreeMap<&[u8], Wanted<'_>> = BTreeMap::new();
     for ((&number, floor), answer) in missed.iter().zip(&floors).zip(&answers) {
         let part = questions.ends.partition_point(|end| *end <= number);
+        if !plan.parts[part].tiles.is_empty() {
+            continue;
+        }
         let from = answer.as_ref().map(|pair| pair.0.as_slice());
         let wanted = wanted.entry(&floor.key[..floor.prefix]).or_insert(Wanted { part, from, questions: 0 });
         // Nothing found: from the entity's very first row.
@@ -176,15 +196,22 @@ fn ask(questions: &mut Questions, part: &ServicePart, columns: &[&Column], row: 
         entity.truncate(bare);
         entity.push(0xFE);
     }
-    complete.then(|| Asked {
-        entity: entity.len(),
-        newest: questions.ask(&entity, at),
-        opens: part
-            .windows
-            .iter()
-            .map(|window| questions.ask(&entity, Timestamp::from_micros(at.micros().saturating_sub(*window))))
-            .collect(),
-    })
+    if !complete {
+        return None;
+    }
+    let newest = questions.ask(&entity, at);
+    let ends = part.windows.iter().map(|window| {
+        let Ends { open, close } = window.ends(at.micros());
+        (questions.ask(&entity, Timestamp::from_micros(open)), questions.ask(&entity, Timestamp::from_micros(close)))
+    });
+    let ends = ends.collect();
+    let length = entity.len();
+    entity[0] = part.view.layout.tiles().tag;
+    let tiles = part.tiles.iter().map(|(chain, window)| {
+        let pieces = pieces(&part.view.tiles.0[*chain], &entity, window.ends(at.micros()));
+        pieces.into_iter().map(|piece| (questions.add(piece.question().clone()), piece)).collect()
+    });
+    Some(Asked { entity: length, newest, ends, tiles: tiles.collect() })
 }
 
 fn newest(
@@ -232,7 +259,8 @@ fn windows(part: &ServicePart, asked: &[Option<Asked>], found: &[Option<Pair>]) 
     let view = &part.view;
     let mut hits: HashMap<usize, Option<Hit<Vec<Totals>>>> = HashMap::new();
     for asked in asked.iter().flatten() {
-        for &question in asked.opens.iter().chain([&asked.newest]) {
+        let ends = asked.ends.iter().flat_map(|(open, close)| [*open, *close]);
+        for question in ends.chain([asked.newest]) {
             if let std::collections::hash_map::Entry::Vacant(entry) = hits.entry(question) {
                 let hit = found[question].as_ref().map(|pair| read_totals(view, pair, asked.entity)).transpose()?;
                 entry.insert(hit);
@@ -244,17 +272,54 @@ fn windows(part: &ServicePart, asked: &[Option<Asked>], found: &[Option<Pair>]) 
         .iter()
         .map(|asked| asked.as_ref().and_then(|a| hit(a.newest)).map_or(Newest::Nothing, |hit| Newest::At(hit.at)))
         .collect();
+    let states = (0..part.tiles.len()).map(|window| merged(part, window, asked, found));
+    let states = states.collect::<Result<Vec<_>, _>>()?;
     let mut columns = Vec::with_capacity(part.outputs.len());
     for output in part.outputs.iter().map(|&index| &view.outputs[index]) {
-        let Rule::Window { kept, function, window } = &output.rule else { return Err(mixed(view)) };
-        let open = part.windows.iter().position(|w| w == window).ok_or_else(|| mixed(view))?;
-        let through = |question: usize| hit(question).map_or_else(Totals::default, |hit| hit.values[*kept]);
-        let totals = asked
-            .iter()
-            .map(|asked| asked.as_ref().map(|asked| through(asked.newest).minus(through(asked.opens[open]))));
-        columns.push(window_column(*function, totals)?);
+        columns.push(match &output.rule {
+            Rule::Newest { .. } => return Err(mixed(view)),
+            Rule::Window { kept, function, window } => {
+                let place = part.windows.iter().position(|w| w == window).ok_or_else(|| mixed(view))?;
+                let through = |question: usize| hit(question).map_or_else(Totals::default, |hit| hit.values[*kept]);
+                let totals = asked.iter().map(|asked| {
+                    let (open, close) = asked.as_ref()?.ends[place];
+                    Some(through(close).minus(through(open)))
+                });
+                window_column(*function, totals)?
+            }
+            Rule::Tile(rule) => {
+                let place = part.tiles.iter().position(|tiles| *tiles == (rule.chain, rule.span));
+                let states = &states[place.ok_or_else(|| mixed(view))?];
+                let mut column = Column::with_capacity(output.kind, states.len());
+                for state in states {
+                    let value = state.as_ref().map_or(Ok(Value::Null), |state| rule.finish(state))?;
+                    column.push(value).map_err(|e| codec::corrupt(e.to_string()))?;
+                }
+                column
+            }
+        });
     }
     Ok(ViewRows { columns, newest })
+}
+
+/// The state of one of the part's windows of tiles for each row; `None` where a key is null.
+fn merged(
+    part: &ServicePart,
+    window: usize,
+    asked: &[Option<Asked>],
+    found: &[Option<Pair>],
+) -> Result<Vec<Option<State>>, FeatureError> {
+    let chain = &part.view.tiles.0[part.tiles[window].0];
+    let state = |asked: &Asked| {
+        let mut state = chain.empty();
+        for (question, piece) in &asked.tiles[window] {
+            if let Some(pair) = &found[*question] {
+                piece.merge(chain, pair, &mut state)?;
+            }
+        }
+        Ok(state)
+    };
+    asked.iter().map(|asked| asked.as_ref().map(state).transpose()).collect()
 }
 
 fn read_totals(view: &ViewPlan, pair: &Pair, entity: usize) -> Result<Hit<Vec<Totals>>, FeatureError> {

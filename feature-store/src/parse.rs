@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use domain::{
-    Column, Timestamp, Value, ValueType, definition::SourceColumn, error::nearest, frame::BadValue, time::BadTimestamp,
+    Column, Scalar, Timestamp, Value, ValueType, definition::SourceColumn, error::nearest, frame::BadValue,
+    time::BadTimestamp,
 };
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
@@ -190,10 +191,14 @@ impl<'a> Intake<'a> {
                 (found, wanted) if found == wanted => true,
                 // Texts are read as instants row by row, like CSV cells.
                 (ValueType::Int, ValueType::Float) | (ValueType::Text, ValueType::Timestamp) => true,
+                // Lengths and elements are looked at row by row.
+                (ValueType::List(found), ValueType::List(wanted)) => {
+                    found.element == wanted.element || (found.element, wanted.element) == (Scalar::Int, Scalar::Float)
+                }
                 _ => false,
             };
             if !fits {
-                let (found, wanted) = (given.kind().as_str(), column.kind.as_str());
+                let (found, wanted) = (given.kind(), column.kind);
                 let reason = format!("column `{}` is {found} where {wanted} is needed", column.name);
                 return Err(body_error(self.plan, reason, None));
             }
@@ -207,6 +212,13 @@ impl<'a> Intake<'a> {
                 (Some(Value::Float(x)), _) if !x.is_finite() => Err(BadValue::NotFinite(x.to_string()).to_string()),
                 #[expect(clippy::cast_precision_loss, reason = "ints widen into float columns")]
                 (Some(Value::Int(i)), ValueType::Float) => Ok(Value::Float(i as f64)),
+                (Some(Value::List(values)), ValueType::List(wanted)) => {
+                    let finite = |value: &Value| !matches!(value, Value::Float(x) if !x.is_finite());
+                    match values.iter().find(|value| !finite(value)) {
+                        Some(Value::Float(x)) => Err(BadValue::NotFinite(x.to_string()).to_string()),
+                        _ => wanted.take(&values).map(Value::List).map_err(|error| error.to_string()),
+                    }
+                }
                 (Some(value), _) => Ok(value),
                 (None, _) => Ok(Value::Null),
             });

@@ -276,7 +276,7 @@ fn system_fields() -> [Field; 2] {
 pub(crate) fn ints<'a>(frame: &'a Frame, name: &str) -> Result<&'a [Option<i64>], FeatureError> {
     match frame.require(name)? {
         Column::Int(v) => Ok(v),
-        other => Err(corrupt(format!("column {name} is {}", other.kind().as_str()))),
+        other => Err(corrupt(format!("column {name} is {}", other.kind()))),
     }
 }
 

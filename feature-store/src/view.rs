@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use domain::{
     ColumnName, Digest, Frame, SourceName, Timestamp, Value, ValueType, ViewName,
-    definition::{AggregateFunction, Entity, FeatureView, Source},
+    definition::{Entity, FeatureView, Source},
 };
 
 use crate::{
     error::FeatureError,
+    exact::Exact,
     key::{self, Layout},
+    window::{TileRule, Tiles, Way, WindowSpan},
 };
 
 /// A column of the source that the view keeps online.
@@ -36,8 +38,10 @@ pub(crate) struct KeyColumn {
 pub(crate) enum Rule {
     /// The kept column of the newest row; `default` where no row is in time.
     Newest { kept: usize, default: Value },
-    /// An aggregate of the kept column over the trailing window, in microseconds.
-    Window { kept: usize, function: AggregateFunction, window: i64 },
+    /// An aggregate of the kept column, as a difference of running totals at the window's ends.
+    Window { kept: usize, function: Exact, window: WindowSpan },
+    /// An aggregate merged from tiles.
+    Tile(TileRule),
 }
 
 #[derive(Debug, Clone)]
@@ -48,11 +52,19 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Length of the trailing window in microseconds, where there is one.
-    pub(crate) const fn window(&self) -> Option<i64> {
+    /// The window of totals, where there is one.
+    pub(crate) const fn window(&self) -> Option<WindowSpan> {
         match self.rule {
             Rule::Window { window, .. } => Some(window),
-            Rule::Newest { .. } => None,
+            Rule::Newest { .. } | Rule::Tile(_) => None,
+        }
+    }
+
+    /// How it is read from tiles, where it is.
+    pub(crate) const fn tile(&self) -> Option<TileRule> {
+        match self.rule {
+            Rule::Tile(rule) => Some(rule),
+            Rule::Newest { .. } | Rule::Window { .. } => None,
         }
     }
 }
@@ -68,6 +80,8 @@ pub(crate) struct ViewPlan {
     /// Rows older than this many microseconds are not served; `None`: no limit.
     pub(crate) ttl: Option<i64>,
     pub(crate) layout: Layout,
+    /// What is kept for functions that totals do not give; in the layout's own place for tiles.
+    pub(crate) tiles: Tiles,
 }
 
 impl ViewPlan {
@@ -84,7 +98,8 @@ impl ViewPlan {
         };
         let keys = entities
             .iter()
-            .map(|entity| Ok(KeyColumn { name: entity.key.clone(), at: position(&entity.key)? }))
+            .flat_map(|entity| entity.columns())
+            .map(|(name, _)| Ok(KeyColumn { name: name.clone(), at: position(name)? }))
             .collect::<Result<Vec<_>, FeatureError>>()?;
         let mut kept: Vec<Kept> = Vec::new();
         let mut outputs = Vec::new();
@@ -113,25 +128,35 @@ impl ViewPlan {
             };
             outputs.push(Output { name: feature.name.clone(), kind, rule: Rule::Newest { kept: index, default } });
         }
+        let mut tiles = Tiles::default();
         for aggregation in &view.aggregations {
-            let index = keep(&aggregation.column, aggregation.function == AggregateFunction::Std)?;
-            let kind = match aggregation.function {
-                AggregateFunction::Count => ValueType::Int,
-                AggregateFunction::Sum | AggregateFunction::Mean | AggregateFunction::Std => ValueType::Float,
+            let at = position(&aggregation.column)?;
+            let rule = match Way::of(aggregation) {
+                Way::Totals(function) => {
+                    let kept = keep(&aggregation.column, function == Exact::Std)?;
+                    Rule::Window { kept, function, window: WindowSpan::of(aggregation) }
+                }
+                Way::Tiles(fold) => Rule::Tile(tiles.place(aggregation, fold, at)),
             };
-            let rule =
-                Rule::Window { kept: index, function: aggregation.function, window: aggregation.window.micros() };
+            let kind = aggregation.function.result(source.columns[at].kind);
             outputs.push(Output { name: aggregation.name.clone(), kind, rule });
         }
         let tag = if view.aggregations.is_empty() { key::PLAIN } else { key::TOTALS };
-        let layout = layout(tag, view, source, &keys, &kept);
+        let layout = layout(tag, view, source, &keys, &kept, &tiles);
         let ttl = view.ttl.map(|span| span.micros()).filter(|micros| *micros > 0);
-        Ok(Self { name: view.name.clone(), source: source.name.clone(), keys, kept, outputs, ttl, layout })
+        Ok(Self { name: view.name.clone(), source: source.name.clone(), keys, kept, outputs, ttl, layout, tiles })
     }
 
     /// Whether the view aggregates over windows.
     pub(crate) const fn is_windowed(&self) -> bool {
         self.layout.tag == key::TOTALS
+    }
+
+    /// Positions in the source of all columns that the view is made of, some perhaps twice.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = usize> + '_ {
+        let keys = self.keys.iter().map(|key| key.at);
+        let kept = self.kept.iter().map(|kept| kept.at);
+        keys.chain(kept).chain(self.tiles.0.iter().flat_map(|chain| chain.columns.iter().copied()))
     }
 
     /// Beginning of all online keys of the entity that the source row is about; `None` when a key is null.
@@ -161,14 +186,15 @@ impl ViewPlan {
     }
 }
 
-fn layout(tag: u8, view: &FeatureView, source: &Source, keys: &[KeyColumn], kept: &[Kept]) -> Layout {
+fn layout(tag: u8, view: &FeatureView, source: &Source, keys: &[KeyColumn], kept: &[Kept], tiles: &Tiles) -> Layout {
     let mut parts: Vec<String> = vec![view.name.to_string(), source.name.to_string()];
     for key in keys {
-        parts.push(format!("key {} {}", key.name, source.columns[key.at].kind.as_str()));
+        parts.push(format!("key {} {}", key.name, source.columns[key.at].kind));
     }
     for kept in kept {
-        parts.push(format!("column {} {} {}", kept.name, kept.kind.as_str(), kept.squares));
+        parts.push(format!("column {} {} {}", kept.name, kept.kind, kept.squares));
     }
+    parts.extend(tiles.parts(|at| format!("{} {}", source.columns[at].name, source.columns[at].kind)));
     Layout::new(tag, &Digest::of_parts(parts.iter().map(String::as_bytes)))
 }
 

@@ -90,8 +90,10 @@ impl<'a> Catalog<'a> {
                     columns.push(named(feature.name.as_str(), kind));
                 }
             }
-            for sum in view.aggregations.iter().filter(|a| wanted(a.name.as_str())) {
-                columns.push(named(sum.name.as_str(), ValueType::Float));
+            for made in view.aggregations.iter().filter(|a| wanted(a.name.as_str())) {
+                if let Some(kind) = source.and_then(|s| column_type(s, made.column.as_str())) {
+                    columns.push(named(made.name.as_str(), made.function.result(kind)));
+                }
             }
         }
         columns
@@ -103,8 +105,10 @@ impl<'a> Catalog<'a> {
         for picked in &service.views {
             let entities = self.views.get(picked.view.as_str()).map_or(&[][..], |view| &view.entities);
             for entity in entities.iter().filter_map(|name| self.entities.get(name.as_str())) {
-                if !keys.iter().any(|known| &*known.name == entity.key.as_str()) {
-                    keys.push(Field::new(entity.key.as_str(), entity.kind));
+                for (key, kind) in entity.columns() {
+                    if !keys.iter().any(|known| &*known.name == key.as_str()) {
+                        keys.push(Field::new(key.as_str(), kind));
+                    }
                 }
             }
         }

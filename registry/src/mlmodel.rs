@@ -234,7 +234,7 @@ fn sides(signature: &Signature) -> Option<(Vec<Value>, Vec<Value>)> {
             let kind = match field.kind {
                 ValueType::Bool | ValueType::Int | ValueType::Float => "float32",
                 ValueType::Text => "str",
-                ValueType::Timestamp => return None,
+                ValueType::Timestamp | ValueType::List(_) => return None,
             };
             Some(json!({"type": "tensor", "tensor-spec": {"dtype": kind, "shape": [-1, 1]}, "name": field.name}))
         };

@@ -43,6 +43,7 @@ fn nulls(kind: ValueType, rows: usize) -> Column {
         ValueType::Float => Column::Float(vec![None; rows]),
         ValueType::Text => Column::Text(vec![None; rows]),
         ValueType::Timestamp => Column::Timestamp(vec![None; rows]),
+        ValueType::List(list) => Column::List(list, vec![None; rows]),
     }
 }
 
@@ -73,7 +74,8 @@ fn append(to: &mut Column, from: &Column) {
         (Column::Float(to), Column::Float(from)) => to.extend_from_slice(from),
         (Column::Text(to), Column::Text(from)) => to.extend_from_slice(from),
         (Column::Timestamp(to), Column::Timestamp(from)) => to.extend_from_slice(from),
-        (to, from) => unreachable!("a lane stacked {} on {}", from.kind().as_str(), to.kind().as_str()),
+        (Column::List(one, to), Column::List(other, from)) if one == other => to.extend_from_slice(from),
+        (to, from) => unreachable!("a lane stacked {} on {}", from.kind(), to.kind()),
     }
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn check_fit(version: &ModelRef, signature: &Signature, schema: &Serv
             return Err(misfit(format!("it has no column `{name}`{near}")));
         };
         if !fits(field.kind, *kind) {
-            let (found, wanted) = (field.kind.as_str(), kind.as_str());
+            let (found, wanted) = (field.kind, kind);
             return Err(misfit(format!("column `{name}` is {found} where the model wants {wanted}")));
         }
     }

@@ -104,8 +104,7 @@ impl Form {
             };
             for (column, field) in keys.iter_mut().zip(&self.keys) {
                 let json = look_up(&field.name).ok_or_else(|| {
-                    let hint =
-                        format!("send `{}` as {}, or null where it is not known", field.name, field.kind.as_str());
+                    let hint = format!("send `{}` as {}, or null where it is not known", field.name, field.kind);
                     bad(path(row, &field.name), "is missing: it is an entity key", hint)
                 })?;
                 fill(column, row, field, value(row, field, json)?)?;
@@ -120,7 +119,7 @@ impl Form {
                     (Value::Null, Some(default)) => default.clone(),
                     (Value::Null, None) => {
                         let problem = "is missing: it has no default";
-                        let hint = format!("send `{}` as {}", field.name, field.kind.as_str());
+                        let hint = format!("send `{}` as {}", field.name, field.kind);
                         return Err(bad(path(row, &field.name), problem, hint));
                     }
                     (value, _) => value,
@@ -224,7 +223,9 @@ fn value(row: usize, field: &Field, json: &Json) -> Result<Value, ServingError> 
 fn wrong(row: usize, field: &Field, error: &BadValue) -> ServingError {
     let hint = match error {
         BadValue::NotFinite(_) => format!("send a finite number, or leave `{}` out if it has a default", field.name),
-        BadValue::WrongType { .. } => format!("send `{}` as {}", field.name, field.kind.as_str()),
+        BadValue::WrongType { .. } | BadValue::Length { .. } | BadValue::Element { .. } => {
+            format!("send `{}` as {}", field.name, field.kind)
+        }
         BadValue::Timestamp(_) => "write RFC 3339 with a zone, as in `2013-04-01T12:00:00Z`".into(),
     };
     bad(path(row, &field.name), format!("is wrong: {error}"), hint)
@@ -264,6 +265,7 @@ fn text(value: Value) -> Option<Arc<str>> {
         Value::Int(number) => Some(number.to_string().into()),
         Value::Float(number) => Some(number.to_string().into()),
         Value::Timestamp(at) => Some(at.to_string().into()),
+        list @ Value::List(_) => Some(list.to_json().to_string().into()),
     }
 }
 

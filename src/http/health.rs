@@ -42,5 +42,6 @@ async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
     responses((status = 200, description = "Metrics", body = String, content_type = "text/plain"),
               (status = "4XX", description = "Wrong method", body = Problem)))]
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    crate::counts::freshness(&app.metrics, &app.features);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }

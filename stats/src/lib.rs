@@ -6,8 +6,11 @@
 //! same length; that is the caller's promise and the one thing that panics.
 
 pub mod bootstrap;
+mod bytes;
 pub mod chi2;
+pub mod ddsketch;
 pub mod drift;
+pub mod hyperloglog;
 pub mod interval;
 pub mod moments;
 pub mod normal;
@@ -19,11 +22,14 @@ pub mod student;
 mod testing;
 
 pub use bootstrap::{Bootstrap, paired_bootstrap};
+pub use bytes::BadSketch;
 pub use chi2::{Chi2, chi2_homogeneity, chi2_sf};
+pub use ddsketch::DdSketch;
 pub use drift::{
     ColumnDrift, DriftGate, Verdict, drift_verdict, ks, pool_rare, psi, psi_noise, total_variation,
     total_variation_noise, weighted_psi,
 };
+pub use hyperloglog::HyperLogLog;
 pub use interval::{Interval, wilson};
 pub use moments::{Moments, Welch, ZTest, welch, z_test};
 pub use normal::{normal_cdf, normal_quantile};

@@ -15,23 +15,28 @@ use arrow::{
 use bytes::Bytes;
 use domain::{Column, Field, Frame, Timestamp, ValueType};
 
-use crate::{StorageError, segment};
+use crate::{StorageError, list, segment};
 
 /// Distinct texts shared between the rows of a column; more than this are kept one by one.
 const SHARED_TEXTS_MAX: usize = 4_096;
 
 fn arrow_field(name: &str, kind: ValueType) -> ArrowField {
-    let data_type = match kind {
+    ArrowField::new(name, arrow_type(kind), true)
+}
+
+pub(crate) fn arrow_type(kind: ValueType) -> DataType {
+    match kind {
         ValueType::Bool => DataType::Boolean,
         ValueType::Int => DataType::Int64,
         ValueType::Float => DataType::Float64,
         ValueType::Text => DataType::Utf8,
         ValueType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    };
-    ArrowField::new(name, data_type, true)
+        ValueType::List(kind) => list::arrow_type(kind),
+    }
 }
 
-/// The Arrow schema of these columns: Boolean, Int64, Float64, Utf8, Timestamp(us, UTC); all nullable.
+/// The Arrow schema of these columns: Boolean, Int64, Float64, Utf8, Timestamp(us, UTC), and List or
+/// `FixedSizeList` of these; all nullable.
 #[must_use]
 pub fn schema_of(fields: &[Field]) -> SchemaRef {
     let fields: Vec<_> = fields.iter().map(|field| arrow_field(&field.name, field.kind)).collect();
@@ -40,13 +45,13 @@ pub fn schema_of(fields: &[Field]) -> SchemaRef {
 
 /// The frame as one batch with the schema [`schema_of`] gives its fields.
 pub fn to_batch(frame: &Frame) -> Result<RecordBatch, StorageError> {
-    let columns = frame.iter().map(|(_, column)| array(column)).collect();
+    let columns = frame.iter().map(|(_, column)| array(column)).collect::<Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(frame.rows()));
     Ok(RecordBatch::try_new_with_options(schema_of(&frame.fields()), columns, &options)?)
 }
 
-fn array(column: &Column) -> ArrayRef {
-    match column {
+pub(crate) fn array(column: &Column) -> Result<ArrayRef, StorageError> {
+    Ok(match column {
         Column::Bool(v) => Arc::new(BooleanArray::from(v.clone())),
         Column::Int(v) => Arc::new(Int64Array::from(v.clone())),
         Column::Float(v) => Arc::new(Float64Array::from(v.clone())),
@@ -55,7 +60,8 @@ fn array(column: &Column) -> ArrayRef {
             let micros: TimestampMicrosecondArray = v.iter().map(|t| t.map(Timestamp::micros)).collect();
             Arc::new(micros.with_timezone("UTC"))
         }
-    }
+        Column::List(kind, v) => list::array(*kind, v)?,
+    })
 }
 
 /// All rows of the batches, in order. Narrower numbers, other text encodings and timestamps of other
@@ -71,14 +77,18 @@ pub fn from_batches(schema: &Schema, batches: &[RecordBatch]) -> Result<Frame, S
             if batch.num_columns() != schema.fields().len() || batch.schema().field(index).name() != field.name() {
                 return Err(bad_column(field, "a column of every batch"));
             }
-            extend(&mut column, &plain(field, batch.column(index), kind)?, &mut texts);
+            let array = plain(field, batch.column(index), kind)?;
+            match &mut column {
+                Column::List(kind, lists) => list::extend(*kind, lists, field, &array)?,
+                column => extend(column, &array, &mut texts),
+            }
         }
         frame.add(field.name().as_str(), column)?;
     }
     Ok(frame)
 }
 
-fn bad_column(field: &ArrowField, expected: &'static str) -> StorageError {
+pub(crate) fn bad_column(field: &ArrowField, expected: &'static str) -> StorageError {
     StorageError::BadColumn { column: field.name().clone(), found: field.data_type().to_string(), expected }
 }
 
@@ -96,7 +106,9 @@ fn value_type(field: &ArrowField) -> Result<ValueType, StorageError> {
         T::Utf8 | T::LargeUtf8 | T::Utf8View => ValueType::Text,
         T::Timestamp(_, Some(_)) => ValueType::Timestamp,
         T::Timestamp(_, None) => return Err(bad_column(field, "a timestamp with a zone")),
-        _ => return Err(bad_column(field, "bool, int, float, text or timestamp")),
+        T::List(item) | T::LargeList(item) => list::value_type(field, value_type(item)?, None)?,
+        T::FixedSizeList(item, length) => list::value_type(field, value_type(item)?, Some(*length))?,
+        _ => return Err(bad_column(field, "bool, int, float, text, timestamp, or a list of one")),
     })
 }
 
@@ -110,7 +122,7 @@ fn plain(field: &ArrowField, array: &ArrayRef, kind: ValueType) -> Result<ArrayR
     cast_with_options(array, wanted.data_type(), &options).map_err(|_| bad_column(field, kind.as_str()))
 }
 
-fn extend(column: &mut Column, array: &ArrayRef, texts: &mut HashMap<Box<str>, Arc<str>>) {
+pub(crate) fn extend(column: &mut Column, array: &ArrayRef, texts: &mut HashMap<Box<str>, Arc<str>>) {
     match column {
         Column::Bool(v) => v.extend(array.as_boolean()),
         Column::Int(v) => v.extend(array.as_primitive::<Int64Type>()),
@@ -119,6 +131,8 @@ fn extend(column: &mut Column, array: &ArrayRef, texts: &mut HashMap<Box<str>, A
         Column::Timestamp(v) => v.extend(
             array.as_primitive::<TimestampMicrosecondType>().iter().map(|micros| micros.map(Timestamp::from_micros)),
         ),
+        // `from_batches` reads these by their elements.
+        Column::List(..) => {}
     }
 }
 

@@ -19,6 +19,7 @@ mod frame;
 mod garbage;
 mod journal;
 mod kv;
+mod list;
 mod manifest;
 mod meta;
 mod segment;

@@ -9,7 +9,7 @@ pub enum TrainerError {
     NoInputs,
     #[error("input column `{column}` is not in the dataset")]
     UnknownColumn { column: String, nearest: Option<String> },
-    #[error("input column `{column}` is {kind}, which `{prep}` cannot take", kind = kind.as_str())]
+    #[error("input column `{column}` is {kind}, which `{prep}` cannot take")]
     WrongType { column: String, kind: ValueType, prep: &'static str },
     #[error("input `{column}`: {reason}")]
     BadInput { column: String, reason: String },

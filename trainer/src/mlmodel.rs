@@ -79,7 +79,8 @@ const fn element(kind: ValueType) -> &'static str {
     match kind {
         ValueType::Bool | ValueType::Int | ValueType::Float => "float32",
         ValueType::Text => "str",
-        // No input of a graph is one; the fit refuses it before.
+        // No input of a graph is one of these; the fit refuses them before.
         ValueType::Timestamp => "datetime64[us]",
+        ValueType::List(_) => "object",
     }
 }

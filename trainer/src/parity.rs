@@ -118,7 +118,7 @@ fn hostile(kind: ValueType) -> Vec<(&'static str, Column)> {
             float("the least float", Some(f64::MIN)),
             float("NaN", Some(f64::NAN)),
         ],
-        ValueType::Text | ValueType::Timestamp => vec![
+        ValueType::Text | ValueType::Timestamp | ValueType::List(_) => vec![
             text("null", None),
             text("empty", Some("")),
             text("unseen", Some("no such category \u{1F986}")),

@@ -1,10 +1,10 @@
 //! What definitions may say, and what applying them does.
 
-use domain::{Coded as _, ErrorCode, Value, ports::Features as _};
+use domain::{Coded as _, Column, ErrorCode, Frame, Timestamp, Value, ports::Features as _};
 use feature_store::Action;
 use serde_json::{Value as Json, json};
 
-use crate::world::{World, cell, event, events, parsed, spine};
+use crate::world::{World, cell, event, events, parsed, spine, t};
 
 /// The events with one definition changed.
 fn changed(kind: &str, name: &str, change: impl Fn(&mut Json)) -> Vec<Json> {
@@ -210,4 +210,103 @@ async fn an_aggregation_over_values_too_large_for_exact_sums_is_refused() {
     assert_eq!(error.code(), ErrorCode::Conflict);
     assert!(error.to_string().contains("view `win` cannot aggregate column `x`"), "{error}");
     assert_eq!(world.store.definitions().len(), 2);
+}
+
+#[tokio::test]
+async fn an_entity_of_several_columns_is_found_by_all_of_them_together() {
+    let world = World::new().await;
+    let definitions = [
+        json!({"kind": "Entity", "name": "leg", "keys": ["carrier", {"name": "number", "type": "int"}]}),
+        json!({"kind": "Source", "name": "legs", "timestamp": "at", "columns": [
+            {"name": "carrier", "type": "text"}, {"name": "number", "type": "int"},
+            {"name": "at", "type": "timestamp"}, {"name": "delay", "type": "float"},
+        ]}),
+        json!({"kind": "FeatureView", "name": "leg", "source": "legs", "entities": ["leg"], "features": [{"name": "delay"}]}),
+        json!({"kind": "FeatureView", "name": "legs", "source": "legs", "entities": ["leg"], "aggregations": [
+            {"name": "sum", "column": "delay", "function": "sum", "window": "1h"},
+            {"name": "max", "column": "delay", "function": "max", "window": "1h"},
+        ]}),
+        json!({"kind": "FeatureService", "name": "legs", "views": [{"view": "leg"}, {"view": "legs"}]}),
+    ];
+    world.apply(&definitions).await;
+    assert_eq!(serde_json::to_value(world.store.definitions()).unwrap()[0]["keys"], definitions[0]["keys"]);
+    let row = |carrier: Option<&str>, number: i64, at: i64, delay: f64| json!({"carrier": carrier, "number": number, "at": t(at), "delay": delay});
+    let rows = vec![
+        row(Some("UA"), 1, 10, 5.0),
+        row(Some("UA"), 2, 10, 7.0),
+        row(Some("AA"), 1, 11, 9.0),
+        row(None, 1, 12, 8.0),
+    ];
+    world.put("legs", rows).await;
+    let service = "legs".parse().unwrap();
+    let names: Vec<_> =
+        world.store.service_schema(&service).unwrap().keys.iter().map(|key| key.name.to_string()).collect();
+    assert_eq!(names, ["carrier", "number"]);
+    let carriers = [Some("UA"), Some("UA"), Some("AA"), None, Some("AA")];
+    let keys = Frame::new([
+        ("number".into(), Column::Int(vec![Some(1), Some(2), Some(1), Some(1), Some(2)])),
+        ("carrier".into(), Column::Text(carriers.iter().map(|carrier| carrier.map(Into::into)).collect())),
+    ])
+    .unwrap();
+    let answer = world.store.latest(&service, &keys, &[t(20); 5]).await.unwrap();
+    assert_eq!(answer, world.store.as_of(&service, &keys, &[t(20); 5]).await.unwrap());
+    for name in ["leg__delay", "legs__max"] {
+        let found: Vec<_> = (0..5).map(|row| cell(&answer, name, row)).collect();
+        assert_eq!(
+            found,
+            [Value::Float(5.0), Value::Float(7.0), Value::Float(9.0), Value::Null, Value::Null],
+            "{name}"
+        );
+    }
+    for (wrong, reason) in [
+        (json!({"kind": "Entity", "name": "leg"}), "key: an entity has one `key`, or several `keys`"),
+        (
+            json!({"kind": "Entity", "name": "leg", "key": "a", "keys": ["b"]}),
+            "key: an entity has one `key`, or several `keys`",
+        ),
+        (json!({"kind": "Entity", "name": "leg", "keys": ["a", "a"]}), "keys: `a` stands twice"),
+        (
+            json!({"kind": "Entity", "name": "leg", "keys": ["a", {"name": "b", "type": "float"}]}),
+            "keys: a float cannot be a key; use int or text",
+        ),
+    ] {
+        let error = world.store.plan(&parsed(&[wrong])).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("Entity `leg`: {reason}"));
+    }
+}
+
+#[tokio::test]
+async fn a_view_says_who_answers_for_it_and_how_far_behind_it_is() {
+    let mut definitions = events()[..3].to_vec();
+    let about = json!({"owner": "plant@example.org", "tags": {"team": "pumps"}, "classification": "internal", "freshness": "1h"});
+    definitions[2].as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
+    let world = World::new().await;
+    world.apply(&definitions).await;
+    let written = serde_json::to_value(world.store.view(&"last".parse().unwrap()).unwrap()).unwrap();
+    for field in ["owner", "tags", "classification", "freshness"] {
+        assert_eq!(written[field], about[field]);
+    }
+    let none = world.store.freshness();
+    assert_eq!((none[0].newest, none[0].behind, none[0].is_late()), (None, None, true));
+    let now = world.clock.now();
+    let minutes = |minutes: i64| Timestamp::from_micros(now.micros() - minutes * 60_000_000);
+    world
+        .put(
+            "events",
+            vec![json!({"id": 1, "who": "a", "at": minutes(30)}), json!({"id": 2, "who": "a", "at": minutes(90)})],
+        )
+        .await;
+    let world = world.reopen().await;
+    let found = world.store.freshness();
+    assert_eq!(found[0].newest, Some(minutes(30)));
+    assert_eq!((found[0].behind.unwrap().to_string(), found[0].is_late()), ("30m".into(), false));
+    // A late row moves nothing back.
+    world.put("events", vec![json!({"id": 3, "who": "a", "at": minutes(100)})]).await;
+    assert_eq!(world.store.freshness()[0].newest, Some(minutes(30)));
+    definitions[2]["freshness"] = "29m".into();
+    world.apply(&definitions[2..]).await;
+    assert!(world.store.freshness()[0].is_late());
+    definitions[2]["freshness"] = "0s".into();
+    let error = world.store.plan(&parsed(&definitions[2..])).await.unwrap_err();
+    assert_eq!(error.to_string(), "FeatureView `last`: freshness: the target must be longer than zero");
 }

@@ -6,5 +6,7 @@ mod durability;
 mod ingestion;
 mod join;
 mod leakage;
+mod lists;
 mod naive;
+mod windows;
 mod world;

@@ -63,11 +63,7 @@ fn dataset(pipeline: &Pipeline, catalog: &Catalog<'_>, notes: &mut Notes<'_>) {
                 "dataset.spine",
                 format!(
                     "column `{}` of `{}` is {} where service `{}` wants {}",
-                    column.name,
-                    spine.name,
-                    found.as_str(),
-                    service.name,
-                    column.kind.as_str()
+                    column.name, spine.name, found, service.name, column.kind
                 ),
             ),
             None => notes.add(
@@ -98,8 +94,10 @@ fn input(spec: &InputSpec, field: &str, columns: &[Field], notes: &mut Notes<'_>
                 notes.add(format!("{field}.{key}"), unknown("column of the service", column, known));
             }
             Some(kind) if wants_number && !numeric(kind) => {
-                notes
-                    .add(format!("{field}.{key}"), format!("`{column}` is {} where a number is needed", kind.as_str()));
+                notes.add(format!("{field}.{key}"), format!("`{column}` is {kind} where a number is needed"));
+            }
+            Some(ValueType::List(_)) => {
+                notes.add(format!("{field}.{key}"), format!("`{column}` is a list, which no model reads"));
             }
             Some(ValueType::Timestamp) => {
                 notes.add(format!("{field}.{key}"), format!("`{column}` is a timestamp, which no model reads"));

@@ -85,6 +85,10 @@ metrics! {
         "Rows answered, by endpoint and the version that answered.";
     IngestedRows = Counter "millpond_ingested_rows_total" ["source", "outcome"] in "rows":
         "Rows offered to a source, by outcome (accepted, duplicate, correction, quarantined).";
+    ViewBehindSeconds = Gauge "millpond_view_behind_seconds" ["view"] in "seconds":
+        "From the greatest event time of a feature view's rows to now; views without rows are left out.";
+    ViewTargetSeconds = Gauge "millpond_view_freshness_target_seconds" ["view"] in "seconds":
+        "How far a feature view may be behind, by its definition; views without a target are left out.";
     LogDropped = Counter "millpond_log_dropped_total" ["endpoint"] in "rows":
         "Rows the prediction log could not take because its queue was full.";
     Labels = Counter "millpond_labels_total" ["endpoint", "outcome"] in "labels":

@@ -55,7 +55,7 @@ impl Plan {
         let fits = match values.kind() {
             ValueType::Bool | ValueType::Int | ValueType::Float => true,
             ValueType::Text => matches!(prep, Prep::OneHot | Prep::Embedding),
-            ValueType::Timestamp => false,
+            ValueType::Timestamp | ValueType::List(_) => false,
         };
         if !fits {
             return Err(TrainerError::wrong_type(column, values.kind(), prep));
