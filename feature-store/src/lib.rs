@@ -19,6 +19,7 @@ mod features;
 mod history;
 mod hot;
 mod ingest;
+pub mod join;
 mod key;
 mod materialise;
 mod offline;
