@@ -25,6 +25,7 @@ mod materialise;
 mod offline;
 mod online;
 mod parse;
+mod past;
 mod report;
 mod rows;
 mod table;
@@ -49,6 +50,7 @@ pub use apply::{Action, Change};
 pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
+pub use past::JoinLimits;
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 
 use catalog::{Catalog, ServicePlan};
@@ -64,6 +66,8 @@ struct Inner {
     kv: Arc<dyn Kv>,
     clock: Clock,
     cpu: Cpu,
+    /// What one join may use.
+    joins: JoinLimits,
     /// Definitions as they stand; replaced whole, so a reader keeps what it began with.
     catalog: RwLock<Arc<Catalog>>,
     /// Where rows of each source are kept.
@@ -93,12 +97,28 @@ impl FeatureStore {
         clock: Clock,
         cpu: Cpu,
     ) -> Result<Self, FeatureError> {
+        Self::open_with(meta, tables, kv, clock, cpu, JoinLimits::default()).await
+    }
+
+    /// The same with limits of its own for each point-in-time join.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::open`].
+    pub async fn open_with(
+        meta: Meta,
+        tables: Tables,
+        kv: Arc<dyn Kv>,
+        clock: Clock,
+        cpu: Cpu,
+        joins: JoinLimits,
+    ) -> Result<Self, FeatureError> {
         let store = Self(Arc::new(Inner {
             meta,
             tables,
             kv,
             clock,
             cpu,
+            joins,
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),

@@ -12,6 +12,7 @@ use std::{
 
 use arrow::{
     array::{ArrayRef, Int64Array, RecordBatch, StringArray},
+    compute::concat_batches,
     datatypes::TimeUnit,
 };
 use bytes::Bytes;
@@ -19,7 +20,10 @@ use domain::{Coded as _, ErrorCode};
 use feature_store::join::{
     Compression, Feature, Join, JoinKey, JoinView, LocalFile, Mode, Options, Part, ReadAt, Spine,
 };
-use parquet::{arrow::arrow_reader::ParquetRecordBatchReader, file::properties::EnabledStatistics};
+use parquet::{
+    arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    file::properties::EnabledStatistics,
+};
 
 use super::reference::{column, file, joined, times};
 
@@ -27,7 +31,7 @@ const ROWS: i64 = 20_000;
 
 /// Keys 0 to 99 in turns, a row each microsecond; wide texts that compress badly.
 fn rows() -> RecordBatch {
-    let texts = (0..ROWS).map(|n| format!("{:032x}", (n as u128 + 1) * 0x9E37_79B9_7F4A_7C15_F39C_0C9E_1234_5679_u128));
+    let texts = (0..ROWS).map(|n| format!("{:032x}", (n as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C9E_1234_5679)));
     RecordBatch::try_from_iter([
         ("k", Arc::new((0..ROWS).map(|n| Some(n % 100)).collect::<Int64Array>()) as ArrayRef),
         ("t", times((0..ROWS).map(Some), TimeUnit::Microsecond, None)),
@@ -60,6 +64,19 @@ fn view(parts: Vec<Part>, features: &[&str], ttl_micros: i64) -> JoinView {
         newest: None,
     }
 }
+
+/// With so many wide features that they outweigh the questions.
+fn wide(name: &str, bytes: Bytes) -> JoinView {
+    let part = Part::parquet("rows.parquet", Arc::new(bytes)).unwrap();
+    let feature = |n: usize| Feature { column: "wide".into(), name: format!("{name}__wide{n}"), data_type: None };
+    let mut view = view(vec![part], &["x"], 0);
+    view.features[0].name = format!("{name}__x");
+    view.features.extend((0..8).map(feature));
+    view
+}
+
+/// Memory for the index of all questions, not for the features.
+const SCARCE: usize = 8 << 20;
 
 /// Counts what is read.
 struct Counting(Bytes, AtomicU64);
@@ -116,69 +133,55 @@ fn expected() -> Vec<Option<i64>> {
 #[test]
 fn what_does_not_fit_waits_on_disk_and_goes_away() {
     let dir = tempfile::tempdir().unwrap();
-    let part = || Part::parquet("rows", Arc::new(file(&rows(), 3_000, EnabledStatistics::Chunk))).unwrap();
-    let options = |memory_bytes| Options { memory_bytes, temporary: dir.path().to_owned(), threads: 2, ..Options::default() };
-    let plenty = joined(vec![spine(questions()).into()], vec![view(vec![part()], &["x", "wide"], 0)], options(1 << 30)).unwrap();
+    let views = || ["v", "w"].map(|name| wide(name, file(&rows(), 3_000, EnabledStatistics::Chunk))).to_vec();
+    let parts = vec![Part::from(spine(questions()))];
+    let plenty = joined(parts.clone(), views(), Options::default()).unwrap();
     assert_eq!(column(&plenty, "v__x"), expected());
-
-    // One round whose features take more than half of it.
-    let scarce = options(8 << 20);
-    let small = Options { memory_bytes: 1 << 20, ..scarce };
-    let join = Join::new(
-        Spine { parts: vec![spine(questions()).into()], timestamp: "at".into() },
-        vec![view(vec![part()], &["x", "wide"], 0), JoinView { name: "w".into(), ..renamed(view(vec![part()], &["x", "wide"], 0)) }],
-        small,
-    )
-    .unwrap();
-    let mut rows = join.run();
-    let mut batches = vec![rows.next().unwrap().unwrap()];
-    assert!(entries(dir.path()) > 0, "features wait on disk");
-    batches.extend(rows.by_ref().map(Result::unwrap));
-    drop(rows);
-    assert_eq!(entries(dir.path()), 0);
-    let found = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
-    assert_eq!(found.project(&[0, 1, 2, 3]).unwrap(), plenty);
-    assert_eq!(column(&found, "w__x"), expected());
-}
-
-fn renamed(mut view: JoinView) -> JoinView {
-    view.features.iter_mut().for_each(|feature| feature.name = feature.name.replace("v__", "w__"));
-    view
+    for threads in [1, 3] {
+        let options = Options { memory_bytes: SCARCE, temporary: dir.path().to_owned(), threads, ..Options::default() };
+        let mut rows =
+            Join::new(Spine { parts: parts.clone(), timestamp: "at".into() }, views(), options).unwrap().run();
+        let mut batches = vec![rows.next().unwrap().unwrap()];
+        assert!(entries(dir.path()) > 0, "features wait on disk");
+        batches.extend(rows.by_ref().map(Result::unwrap));
+        drop(rows);
+        assert_eq!(entries(dir.path()), 0);
+        assert!(concat_batches(&plenty.schema(), &batches).unwrap() == plenty, "{threads} threads");
+    }
 }
 
 #[test]
 fn temporary_files_go_away_when_the_join_fails_or_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let good = file(&rows(), 3_000, EnabledStatistics::Chunk);
-    // The same with the pages of the last row groups' features zeroed.
-    let mut bytes = good.to_vec();
-    let damaged = bytes.len() / 2..bytes.len() * 4 / 5;
-    bytes[damaged].fill(0);
-    let options = || Options { memory_bytes: 1 << 20, temporary: dir.path().to_owned(), threads: 1, ..Options::default() };
-    let run = |bytes: Bytes| {
-        let part = Part::parquet("damaged.parquet", Arc::new(bytes)).unwrap();
+    let run = |second: Bytes| {
+        let options = Options { memory_bytes: SCARCE, temporary: dir.path().to_owned(), threads: 1, ..Options::default() };
         let spine = Spine { parts: vec![spine(questions()).into()], timestamp: "at".into() };
-        Join::new(spine, vec![view(vec![part], &["x", "wide"], 0)], options()).unwrap().run()
+        Join::new(spine, vec![wide("v", good.clone()), wide("w", second)], options).unwrap().run()
     };
+    let mut given_up = run(good.clone());
+    given_up.next().unwrap().unwrap();
+    assert!(entries(dir.path()) > 0, "features wait on disk");
+    drop(given_up);
+    assert_eq!(entries(dir.path()), 0);
+
+    // Zeroed where the last row group has its wide column.
+    let mut bytes = good.to_vec();
+    let meta = ParquetRecordBatchReaderBuilder::try_new(good.clone()).unwrap().metadata().clone();
+    let (start, length) = meta.row_groups().last().unwrap().column(3).byte_range();
+    bytes[start as usize..(start + length) as usize].fill(0);
     let errors: Vec<_> = run(bytes.into()).filter_map(Result::err).collect();
     assert_eq!(errors.len(), 1, "an error ends it");
     assert_eq!(errors[0].code(), ErrorCode::DataLoss);
-    assert!(errors[0].to_string().starts_with("could not read `damaged.parquet` of view `v`: "), "{}", errors[0]);
-    assert_eq!(entries(dir.path()), 0);
-
-    let mut given_up = run(good);
-    given_up.next().unwrap().unwrap();
-    assert!(entries(dir.path()) > 0);
-    drop(given_up);
+    assert!(errors[0].to_string().starts_with("could not read `rows.parquet` of view `w`: "), "{}", errors[0]);
     assert_eq!(entries(dir.path()), 0);
 }
 
 #[test]
 fn no_room_for_temporary_files_is_an_error() {
-    let part = Part::parquet("rows", Arc::new(file(&rows(), 3_000, EnabledStatistics::Chunk))).unwrap();
-    let options = Options { memory_bytes: 1 << 20, temporary: "/nowhere/at/all".into(), ..Options::default() };
-    let view = view(vec![part], &["x", "wide"], 0);
-    let error = joined(vec![spine(questions()).into()], vec![view], options).unwrap_err();
+    let options = Options { memory_bytes: SCARCE, temporary: "/nowhere/at/all".into(), ..Options::default() };
+    let views = ["v", "w"].map(|name| wide(name, file(&rows(), 3_000, EnabledStatistics::Chunk))).to_vec();
+    let error = joined(vec![spine(questions()).into()], views, options).unwrap_err();
     assert!(error.to_string().starts_with("could not make a directory for temporary files: "), "{error}");
 }
 
@@ -206,7 +209,7 @@ fn a_join_written_as_parquet_reads_back_the_same() {
         assert_eq!(join.run().write_parquet(&mut bytes, compression).unwrap(), 30_000);
         let batches: Vec<_> =
             ParquetRecordBatchReader::try_new(Bytes::from(bytes), 1_000).unwrap().map(Result::unwrap).collect();
-        let found = arrow::compute::concat_batches(&schema, &batches).unwrap();
+        let found = concat_batches(&schema, &batches).unwrap();
         assert_eq!(column(&found, "v__x"), expected());
     }
 }
