@@ -15,11 +15,7 @@ use arrow::{
     compute::{concat_batches, take_record_batch},
 };
 use feature_store::join::{Feature, JoinKey, JoinView, LocalFile, Mode, Part, Spine};
-use parquet::{
-    arrow::ArrowWriter,
-    basic::Compression,
-    file::properties::WriterProperties,
-};
+use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
 
 const DAY: i64 = 86_400_000_000;
 const SPAN: i64 = 90 * DAY;
@@ -95,13 +91,15 @@ fn pair(chance: &mut Chance, size: Size) -> (i64, i64) {
 fn batch(chance: &mut Chance, size: Size, shape: Option<&Shape>, first: usize, rows: usize, all: usize) -> RecordBatch {
     let pairs: Vec<(i64, i64)> = (0..rows).map(|_| pair(chance, size)).collect();
     let step = SPAN as f64 / all as f64;
-    let at = |n: usize, chance: &mut Chance| START + ((first + n) as f64 * step) as i64 + chance.below(HOUR).cast_signed();
+    let at =
+        |n: usize, chance: &mut Chance| START + ((first + n) as f64 * step) as i64 + chance.below(HOUR).cast_signed();
     let times: TimestampMicrosecondArray = (0..rows).map(|n| Some(at(n, chance))).collect();
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     // One question in a hundred knows no item.
     let nulls = shape.is_none();
     if nulls {
-        columns.push(("row_id".into(), Arc::new((first..first + rows).map(|n| Some(n as i64)).collect::<Int64Array>())));
+        columns
+            .push(("row_id".into(), Arc::new((first..first + rows).map(|n| Some(n as i64)).collect::<Int64Array>())));
     }
     let has = |key: &str| shape.is_none_or(|shape| shape.keys.contains(&key));
     if has("user_id") {
@@ -164,8 +162,11 @@ pub fn generate(dir: &Path, size: Size, sorted: bool) {
             let all: Vec<RecordBatch> = batches(size, Some(shape)).collect();
             let all = concat_batches(&all[0].schema(), &all).expect("equal columns");
             let word = |name: &str| {
-                let array = arrow::compute::cast(all.column_by_name(name).expect("a key"), &arrow::datatypes::DataType::Int64);
-                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&array.expect("a number")).values().clone()
+                let array =
+                    arrow::compute::cast(all.column_by_name(name).expect("a key"), &arrow::datatypes::DataType::Int64);
+                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&array.expect("a number"))
+                    .values()
+                    .clone()
             };
             let keys: Vec<_> = shape.keys.iter().chain(&["event_timestamp"]).map(|name| word(name)).collect();
             let mut order: Vec<u64> = (0..all.num_rows() as u64).collect();
@@ -209,6 +210,7 @@ pub fn views(dir: &Path, sorted: bool) -> Vec<JoinView> {
 /// With commas.
 pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or("")).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or("")).collect();
     groups.join(",")
 }

@@ -40,7 +40,9 @@ fn main() {
         () => &[Size(1), Size(10), Size(100)],
     };
     println!("{}\n", machine());
-    println!("| rows of the spine, of the views | | wall, s | CPU, s | peak, MiB | CPU of DuckDB's | memory of DuckDB's | answer |");
+    println!(
+        "| rows of the spine, of the views | | wall, s | CPU, s | peak, MiB | CPU of DuckDB's | memory of DuckDB's | answer |"
+    );
     println!("|---|---|--:|--:|--:|--:|--:|---|");
     for size in sizes {
         measure(*size, !has("--large"));
@@ -59,7 +61,11 @@ struct Cost {
 fn measure(size: Size, sorted: bool) {
     let dir = tempfile::Builder::new().prefix("join-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let dir = dir.path();
-    data::generate(dir, size, sorted);
+    let mut generate = Command::new(env::current_exe().expect("this program"));
+    let hundredths = size.0.to_string();
+    let status =
+        generate.args(["--child", "data", &hundredths, if sorted { "sorted" } else { "raw" }]).arg(dir).status();
+    assert!(status.expect("this program").success(), "the data are not there");
     let memory = if size.0 > 100 { MEMORY_LARGE } else { MEMORY };
     let mut costs = vec![peer("duckdb", dir), peer("polars", dir), ours(dir, "raw", memory)];
     if sorted {
@@ -138,11 +144,18 @@ fn ours(dir: &Path, layout: &str, memory: usize) -> Cost {
     run(name, &mut command, &out)
 }
 
-/// The join itself, in a process of its own.
+/// What has a process of its own: making the data, or joining them.
 fn child(arguments: &[String]) {
+    if let [what, hundredths, layout, dir] = arguments
+        && what == "data"
+    {
+        let size = Size(hundredths.parse().expect("hundredths"));
+        return data::generate(Path::new(dir), size, layout == "sorted");
+    }
     let [layout, memory, dir, out] = arguments else { panic!("a layout, bytes of memory, a directory and a file") };
     let (dir, out) = (PathBuf::from(dir), PathBuf::from(out));
-    let options = Options { memory_bytes: memory.parse().expect("bytes"), temporary: dir.clone(), ..Options::default() };
+    let options =
+        Options { memory_bytes: memory.parse().expect("bytes"), temporary: dir.clone(), ..Options::default() };
     let (started, before) = (Instant::now(), cpu_s());
     let join = Join::new(data::spine(&dir), data::views(&dir, layout == "sorted"), options).expect("a lawful join");
     let sink = File::create(out).expect("a file for the rows");

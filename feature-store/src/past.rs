@@ -1,6 +1,6 @@
 //! Plain views as of each question, by the point-in-time join.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, fs, io, path::PathBuf, sync::Arc};
 
 use arrow::array::RecordBatch;
 use domain::{Column, Field, Frame, Timestamp, Value, ValueType};
@@ -26,6 +26,20 @@ pub struct JoinLimits {
     pub memory_bytes: usize,
     /// Where temporary files stand.
     pub temporary: PathBuf,
+}
+
+impl JoinLimits {
+    /// With temporary files in `temporary`, a directory of this process alone: what an earlier one left there is removed.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn fresh(memory_bytes: usize, temporary: PathBuf) -> io::Result<Self> {
+        match fs::remove_dir_all(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&temporary)?,
+        }
+        Ok(Self { memory_bytes, temporary })
+    }
 }
 
 impl Default for JoinLimits {
@@ -159,4 +173,20 @@ fn filled(column: &Column, newest: &[Newest], default: &Value) -> Result<Column,
         out.push(value).map_err(|error| table::corrupt(error.to_string()))?;
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let joins = dir.path().join("deep/joins");
+        fs::create_dir_all(joins.join("millpond-join-x")).unwrap();
+        fs::write(joins.join("millpond-join-x/0"), "rows").unwrap();
+        let limits = JoinLimits::fresh(1, joins.clone()).unwrap();
+        assert_eq!(limits.temporary, joins);
+        assert_eq!(fs::read_dir(&joins).unwrap().count(), 0);
+    }
 }

@@ -132,7 +132,8 @@ fn pass<R: Rank>(
 ) -> Result<Choice, JoinError> {
     let stripes = Stripes::<R>::new(index.slots());
     let judge = Judge::new(view, index, spine_unit);
-    let units: Vec<usize> = (0..view.table.units.len()).filter(|unit| judge.may_hold(view.table.units[*unit])).collect();
+    let units: Vec<usize> =
+        (0..view.table.units.len()).filter(|unit| judge.may_hold(view.table.units[*unit])).collect();
     threads::spread(
         threads,
         units.len(),
@@ -193,11 +194,9 @@ impl<'a> Judge<'a> {
             }
         }
         match (self.index.key_span, self.view.keys.as_slice()) {
-            (Some((least, greatest)), [key]) => self
-                .view
-                .table
-                .number_span(unit, key)
-                .is_none_or(|(min, max)| min <= greatest && max >= least),
+            (Some((least, greatest)), [key]) => {
+                self.view.table.number_span(unit, key).is_none_or(|(min, max)| min <= greatest && max >= least)
+            }
             _ => true,
         }
     }

@@ -46,7 +46,9 @@ impl Coded for JoinError {
     fn hint(&self) -> String {
         match self {
             Self::TooManyRows(_) => "join the spine in parts".into(),
-            Self::Spill { .. } => "make room in the directory for temporary files, or allow the join more memory".into(),
+            Self::Spill { .. } => {
+                "make room in the directory for temporary files, or allow the join more memory".into()
+            }
             _ => String::new(),
         }
     }

@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn texts_that_begin_alike_differ() {
         let hashing = Hashing::new(64);
-        let texts: Vec<String> = (0..10_000).map(|n| format!("customer-{n}")).chain((0..40).map(|n| "\0".repeat(n))).collect();
+        let texts: Vec<String> =
+            (0..10_000).map(|n| format!("customer-{n}")).chain((0..40).map(|n| "\0".repeat(n))).collect();
         let hashes: HashSet<u64> = texts.iter().map(|text| hashing.bytes(text.as_bytes())).collect();
         assert_eq!(hashes.len(), texts.len());
     }

@@ -1,9 +1,7 @@
 //! Key columns of any type as words or bytes that are equal exactly when the keys are.
 
 use arrow::{
-    array::{
-        Array as _, ArrayRef, AsArray as _, BinaryArray, BinaryViewArray, LargeBinaryArray,
-    },
+    array::{Array as _, ArrayRef, AsArray as _, BinaryArray, BinaryViewArray, LargeBinaryArray},
     buffer::{NullBuffer, ScalarBuffer},
     compute::cast,
     datatypes::{BinaryType, BinaryViewType, DataType, Float64Type, Int64Type, LargeBinaryType, TimeUnit, UInt64Type},
@@ -19,7 +17,9 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyType {
     /// `signed` is false for 64-bit numbers without a sign.
-    Int { signed: bool },
+    Int {
+        signed: bool,
+    },
     /// By their bits, as doubles.
     Float,
     Bool,
@@ -37,9 +37,13 @@ impl KeyType {
             T::Float16 | T::Float32 | T::Float64 => Self::Float,
             T::Boolean => Self::Bool,
             T::Date32 | T::Date64 => Self::Date,
-            T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => {
-                Self::Text
-            }
+            T::Utf8
+            | T::LargeUtf8
+            | T::Utf8View
+            | T::Binary
+            | T::LargeBinary
+            | T::BinaryView
+            | T::FixedSizeBinary(_) => Self::Text,
             T::Timestamp(unit, _) => Self::Time(*unit),
             T::Dictionary(_, values) => Self::of(values)?,
             _ => return None,
@@ -229,46 +233,53 @@ impl Keys {
     }
 }
 
-/// The distinct keys of a spine, column by column.
-#[derive(Default)]
+/// The distinct keys of a spine.
 pub(super) struct KeyStore {
-    columns: Vec<Stored>,
+    /// Columns of one word, and all their words, key by key: one place in memory for each key.
+    word_columns: usize,
+    words: Vec<u64>,
+    texts: Vec<Texts>,
 }
 
-enum Stored {
-    Words(Vec<u64>),
-    Bytes { ends: Vec<usize>, bytes: Vec<u8> },
+struct Texts {
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
 impl KeyStore {
     pub(super) fn new(types: &[KeyType]) -> Self {
-        let column = |key: &KeyType| match key {
-            KeyType::Text => Stored::Bytes { ends: vec![0], bytes: Vec::new() },
-            _ => Stored::Words(Vec::new()),
-        };
-        Self { columns: types.iter().map(column).collect() }
+        let texts = types.iter().filter(|key| **key == KeyType::Text).count();
+        let empty = || Texts { ends: vec![0], bytes: Vec::new() };
+        Self {
+            word_columns: types.len() - texts,
+            words: Vec::new(),
+            texts: std::iter::repeat_with(empty).take(texts).collect(),
+        }
     }
 
     pub(super) fn push(&mut self, keys: &Keys, row: usize) {
-        for (stored, cells) in self.columns.iter_mut().zip(&keys.columns) {
-            match (stored, &cells.values) {
-                (Stored::Words(words), Values::Words(values)) => words.push(values[row]),
-                (Stored::Bytes { ends, bytes }, Values::Bytes(values)) => {
-                    bytes.extend_from_slice(values.get(row));
-                    ends.push(bytes.len());
+        let mut texts = self.texts.iter_mut();
+        for cells in &keys.columns {
+            match &cells.values {
+                Values::Words(words) => self.words.push(words[row]),
+                Values::Bytes(bytes) => {
+                    if let Some(text) = texts.next() {
+                        text.bytes.extend_from_slice(bytes.get(row));
+                        text.ends.push(text.bytes.len());
+                    }
                 }
-                // Both are made for the same key type.
-                (Stored::Words(words), Values::Bytes(_)) => words.push(0),
-                (Stored::Bytes { ends, bytes }, Values::Words(_)) => ends.push(bytes.len()),
             }
         }
     }
 
     pub(super) fn equal(&self, at: usize, keys: &Keys, row: usize) -> bool {
-        self.columns.iter().zip(&keys.columns).all(|(stored, cells)| match (stored, &cells.values) {
-            (Stored::Words(words), Values::Words(values)) => words[at] == values[row],
-            (Stored::Bytes { ends, bytes }, Values::Bytes(values)) => bytes[ends[at]..ends[at + 1]] == *values.get(row),
-            _ => false,
+        let mut known = self.words[at * self.word_columns..(at + 1) * self.word_columns].iter();
+        let mut texts = self.texts.iter();
+        keys.columns.iter().all(|cells| match &cells.values {
+            Values::Words(words) => known.next() == Some(&words[row]),
+            Values::Bytes(bytes) => {
+                texts.next().is_some_and(|text| text.bytes[text.ends[at]..text.ends[at + 1]] == *bytes.get(row))
+            }
         })
     }
 }

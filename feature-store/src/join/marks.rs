@@ -1,6 +1,9 @@
 //! Which rows of a table were chosen, a bit for each, and how many stand before each.
 
-use arrow::{array::BooleanArray, buffer::{BooleanBuffer, Buffer}};
+use arrow::{
+    array::BooleanArray,
+    buffer::{BooleanBuffer, Buffer},
+};
 
 /// A row of a table: its unit above, its row in the unit below. Addresses sort in order of ingestion.
 pub(super) type Address = u64;
@@ -66,7 +69,8 @@ impl Marks {
 
     /// Marked rows of the unit.
     pub(super) fn count(&self, unit: usize) -> usize {
-        let last = |marks: &Unit| marks.before.last().zip(marks.bits.last()).map_or(0, |(n, word)| n + word.count_ones());
+        let last =
+            |marks: &Unit| marks.before.last().zip(marks.bits.last()).map_or(0, |(n, word)| n + word.count_ones());
         self.0[unit].as_ref().map_or(0, last) as usize
     }
 

@@ -92,7 +92,8 @@ impl JoinKey {
 pub struct Feature {
     pub column: String,
     pub name: String,
-    /// Cast to this type; `None`: as the first part has it. Parts without the column give nulls.
+    /// Cast to this type; `None`: as the first part has it, dictionaries with 32-bit positions. Parts without the column
+    /// give nulls.
     pub data_type: Option<DataType>,
 }
 
@@ -146,6 +147,40 @@ impl Default for Options {
 }
 
 /// A join that has been checked; nothing is read yet but footers.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+/// use arrow::datatypes::Int64Type;
+/// use feature_store::join::{Feature, Join, JoinKey, JoinView, Mode, Options, Spine};
+///
+/// let ints = |values: &[i64]| -> ArrayRef { Arc::new(Int64Array::from(values.to_vec())) };
+/// let times = |values: &[i64]| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(values.to_vec())) };
+/// let readings = RecordBatch::try_from_iter([
+///     ("pump", ints(&[1, 1, 2])), ("at", times(&[10, 20, 10])), ("pressure", ints(&[5, 6, 7])),
+/// ])?;
+/// let questions = RecordBatch::try_from_iter([("pump", ints(&[2, 1, 1])), ("asked", times(&[99, 19, 20]))])?;
+///
+/// let view = JoinView {
+///     name: "readings".into(),
+///     parts: vec![readings.into()],
+///     keys: vec![JoinKey::same("pump")],
+///     timestamp: "at".into(),
+///     created: None,
+///     sequence: None,
+///     ttl_micros: 50,
+///     mode: Mode::Plain,
+///     features: vec![Feature { column: "pressure".into(), name: "readings__pressure".into(), data_type: None }],
+///     newest: None,
+/// };
+/// let spine = Spine { parts: vec![questions.into()], timestamp: "asked".into() };
+/// let rows = Join::new(spine, vec![view], Options::default())?.run().next().ok_or("three rows")??;
+/// let pressure = rows["readings__pressure"].as_primitive::<Int64Type>();
+/// // The reading of pump 2 was 89 microseconds old.
+/// assert_eq!(pressure.iter().collect::<Vec<_>>(), [None, Some(5), Some(6)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Join {
     plan: Plan,

@@ -130,7 +130,9 @@ impl Chunk {
             plan: plan.clone(),
             rows: rows.len(),
             given: 0,
-            views: views.map(|(view, joined)| ChunkView::new(view, joined, inside.clone())).collect::<Result<_, _>>()?,
+            views: views
+                .map(|(view, joined)| ChunkView::new(view, joined, inside.clone()))
+                .collect::<Result<_, _>>()?,
             spine: round::spine_columns(&plan.spine, rows)?,
         })
     }
@@ -151,9 +153,7 @@ impl Chunk {
             }
             columns.push(match slices.as_slice() {
                 [only] => only.clone(),
-                several => {
-                    concat(&several.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map_err(failed)?
-                }
+                several => concat(&several.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map_err(failed)?,
             });
         }
         for (view, plan) in self.views.iter().zip(&self.plan.views) {

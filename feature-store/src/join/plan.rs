@@ -94,7 +94,7 @@ impl Plan {
             let mut features = Vec::with_capacity(view.features.len());
             for feature in view.features {
                 let found = table.types(&feature.column).next();
-                let data_type = match feature.data_type.or(found) {
+                let data_type = match feature.data_type.or(found.map(wide)) {
                     Some(data_type) => data_type,
                     None if table.parts().is_empty() => DataType::Null,
                     None => return Err(table.missing(&feature.column)),
@@ -147,6 +147,14 @@ fn compile_spine(spine: Spine) -> Result<SpinePlan, JoinError> {
     }
     let unit = time_unit(&table, &spine.timestamp, true)?;
     Ok(SpinePlan { table, timestamp: spine.timestamp, unit, fields })
+}
+
+/// Dictionaries of several parts are merged, which narrow positions may not count.
+fn wide(data_type: DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => DataType::Dictionary(DataType::Int32.into(), values),
+        other => other,
+    }
 }
 
 fn wrong_type(table: &Table, column: &str, found: &DataType, wanted: &str) -> JoinError {

@@ -60,7 +60,8 @@ impl Spill {
         let dir = tempfile::Builder::new().prefix("millpond-join-").tempdir_in(parent);
         let dir = dir.map_err(|source| JoinError::Spill { doing: "make a directory for temporary files", source })?;
         // By position: two features may come from one column.
-        let field = |(at, (_, data_type)): (usize, &(String, _))| Field::new(at.to_string(), Clone::clone(data_type), true);
+        let field =
+            |(at, (_, data_type)): (usize, &(String, _))| Field::new(at.to_string(), Clone::clone(data_type), true);
         let fields: Vec<Field> = view.features.iter().enumerate().map(field).collect();
         let chunk = |rows: &[Address]| {
             let marks = Marks::of(rows, view.table.units.len(), |unit| marks.count(unit));

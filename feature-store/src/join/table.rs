@@ -159,7 +159,8 @@ impl Table {
         let Kind::Parquet { meta, .. } = &self.parts[unit.part].0 else { return None };
         let data_type = meta.schema().field_with_name(column).ok()?.data_type().clone();
         let group = meta.metadata().row_groups().get(unit.at)?;
-        let chunk = group.columns().iter().find(|chunk| matches!(chunk.column_path().parts(), [only] if only == column))?;
+        let chunk =
+            group.columns().iter().find(|chunk| matches!(chunk.column_path().parts(), [only] if only == column))?;
         let (min, max) = match chunk.statistics()? {
             Statistics::Int64(values) => (*values.min_opt()?, *values.max_opt()?),
             Statistics::Int32(values) => ((*values.min_opt()?).into(), (*values.max_opt()?).into()),

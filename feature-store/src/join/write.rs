@@ -49,9 +49,8 @@ impl Joined {
             Compression::Snappy => Codec::SNAPPY,
             Compression::Zstd => Codec::ZSTD(ZstdLevel::default()),
         };
-        let mut properties = WriterProperties::builder()
-            .set_compression(codec)
-            .set_statistics_enabled(EnabledStatistics::Chunk);
+        let mut properties =
+            WriterProperties::builder().set_compression(codec).set_statistics_enabled(EnabledStatistics::Chunk);
         for field in schema.fields() {
             // Measured values seldom repeat, and a dictionary of them costs more than it saves.
             if field.data_type().is_floating() || matches!(field.data_type(), DataType::Timestamp(..)) {
@@ -65,10 +64,8 @@ impl Joined {
         let (threads, batch_rows) = (self.options().threads.max(1), self.options().batch_rows.max(1));
         let (mut rows, mut groups) = (0, 0);
         while let Some(chunk) = self.next_chunk()? {
-            let ranges: Vec<Range<usize>> = (0..chunk.rows)
-                .step_by(GROUP_ROWS)
-                .map(|from| from..chunk.rows.min(from + GROUP_ROWS))
-                .collect();
+            let ranges: Vec<Range<usize>> =
+                (0..chunk.rows).step_by(GROUP_ROWS).map(|from| from..chunk.rows.min(from + GROUP_ROWS)).collect();
             for wave in ranges.chunks(threads) {
                 let encoded = threads::map(threads, wave.len(), |at| {
                     encode(&factory, &chunk, groups + at, wave[at].clone(), batch_rows)

@@ -162,7 +162,10 @@ fn what_cannot_be_joined_is_refused_with_the_column_and_the_table() {
     let texts = batch(vec![("k", text), ("t", micros(&[1])), ("x", ints(&[1]))]);
     for (view, reason) in [
         (view(texts), "column `k` of view `v` is Utf8, what the spine has (Int64) is needed"),
-        (JoinView { timestamp: "x".into(), ..view(rows.clone()) }, "column `x` of view `v` is Int64, a timestamp is needed"),
+        (
+            JoinView { timestamp: "x".into(), ..view(rows.clone()) },
+            "column `x` of view `v` is Int64, a timestamp is needed",
+        ),
         (JoinView { timestamp: "no".into(), ..view(rows.clone()) }, "view `v` has no column `no`"),
         (JoinView { keys: vec![JoinKey::same("no")], ..view(rows.clone()) }, "the spine has no column `no`"),
         (JoinView { features: vec![feature("no", "y")], ..view(rows.clone()) }, "view `v` has no column `no`"),

@@ -31,7 +31,8 @@ const ROWS: i64 = 20_000;
 
 /// Keys 0 to 99 in turns, a row each microsecond; wide texts that compress badly.
 fn rows() -> RecordBatch {
-    let texts = (0..ROWS).map(|n| format!("{:032x}", (n as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C9E_1234_5679)));
+    let texts =
+        (0..ROWS).map(|n| format!("{:032x}", (n as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C9E_1234_5679)));
     RecordBatch::try_from_iter([
         ("k", Arc::new((0..ROWS).map(|n| Some(n % 100)).collect::<Int64Array>()) as ArrayRef),
         ("t", times((0..ROWS).map(Some), TimeUnit::Microsecond, None)),
@@ -97,7 +98,9 @@ fn bytes_read(statistics: EnabledStatistics, at: i64, ttl: i64, features: &[&str
     let source = Arc::new(Counting(file(&rows(), 500, statistics), AtomicU64::new(0)));
     let part = Part::parquet("rows", source.clone()).unwrap();
     let footer = source.1.load(Ordering::Relaxed);
-    let found = joined(vec![spine([(7, at)].into_iter()).into()], vec![view(vec![part], features, ttl)], Options::default()).unwrap();
+    let found =
+        joined(vec![spine([(7, at)].into_iter()).into()], vec![view(vec![part], features, ttl)], Options::default())
+            .unwrap();
     assert_eq!(column(&found, "v__x"), [Some((at - 7) / 100 * 100 + 7)]);
     source.1.load(Ordering::Relaxed) - footer
 }
@@ -124,10 +127,14 @@ fn questions() -> impl Iterator<Item = (i64, i64)> + Clone {
 }
 
 fn expected() -> Vec<Option<i64>> {
-    questions().map(|(k, at)| (k < 100 && at.min(ROWS - 1) >= k).then(|| {
-        let at = at.min(ROWS - 1);
-        (at - k) / 100 * 100 + k
-    })).collect()
+    questions()
+        .map(|(k, at)| {
+            (k < 100 && at.min(ROWS - 1) >= k).then(|| {
+                let at = at.min(ROWS - 1);
+                (at - k) / 100 * 100 + k
+            })
+        })
+        .collect()
 }
 
 #[test]
@@ -155,7 +162,8 @@ fn temporary_files_go_away_when_the_join_fails_or_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let good = file(&rows(), 3_000, EnabledStatistics::Chunk);
     let run = |second: Bytes| {
-        let options = Options { memory_bytes: SCARCE, temporary: dir.path().to_owned(), threads: 1, ..Options::default() };
+        let options =
+            Options { memory_bytes: SCARCE, temporary: dir.path().to_owned(), threads: 1, ..Options::default() };
         let spine = Spine { parts: vec![spine(questions()).into()], timestamp: "at".into() };
         Join::new(spine, vec![wide("v", good.clone()), wide("w", second)], options).unwrap().run()
     };

@@ -12,7 +12,10 @@ use super::reference::{Question, Row, UNITS, View, answer, column, file, joined,
 /// Halves and wholes of a second around 1970, some off by one tick.
 fn instant(unit: TimeUnit) -> impl Strategy<Value = Option<i64>> {
     let near = (-8..24i64, prop_oneof![8 => Just(0), 1 => Just(1), 1 => Just(-1)]);
-    prop::option::weighted(0.95, near.prop_map(move |(halves, off)| (halves * 500_000_000).div_euclid(tick(unit)) + off))
+    prop::option::weighted(
+        0.95,
+        near.prop_map(move |(halves, off)| (halves * 500_000_000).div_euclid(tick(unit)) + off),
+    )
 }
 
 fn a_key() -> impl Strategy<Value = Option<i64>> {
@@ -20,7 +23,10 @@ fn a_key() -> impl Strategy<Value = Option<i64>> {
 }
 
 fn b_key() -> impl Strategy<Value = Option<&'static str>> {
-    prop::option::weighted(0.9, select(vec!["", "b", "a key longer than twelve bytes", "a key longer than twelve byteS"]))
+    prop::option::weighted(
+        0.9,
+        select(vec!["", "b", "a key longer than twelve bytes", "a key longer than twelve byteS"]),
+    )
 }
 
 fn row(unit: TimeUnit, created: TimeUnit) -> impl Strategy<Value = Row> {
@@ -48,12 +54,32 @@ fn view() -> impl Strategy<Value = View> {
             let statistics = select(vec![EnabledStatistics::None, EnabledStatistics::Chunk, EnabledStatistics::Page]);
             let cuts = prop::collection::vec((any::<usize>(), any::<bool>()), 0..3);
             (Just(rows), how, types, ttl, prop::option::of(which), cuts, 1..40usize, statistics).prop_map(
-                move |(rows, (both_keys, has_created, known), (a_type, b_type), ttl, numbers, cuts, group_rows, statistics)| {
+                move |(
+                    rows,
+                    (both_keys, has_created, known),
+                    (a_type, b_type),
+                    ttl,
+                    numbers,
+                    cuts,
+                    group_rows,
+                    statistics,
+                )| {
                     let numbers = numbers.map(|(n, below, gone): (Vec<i64>, _, HashSet<i64>)| (n, below, gone));
                     let known = known && has_created;
                     View {
-                        rows, unit, created_unit, both_keys, a_type, b_type, ttl, known, has_created, numbers, cuts,
-                        group_rows, statistics,
+                        rows,
+                        unit,
+                        created_unit,
+                        both_keys,
+                        a_type,
+                        b_type,
+                        ttl,
+                        known,
+                        has_created,
+                        numbers,
+                        cuts,
+                        group_rows,
+                        statistics,
                     }
                 },
             )

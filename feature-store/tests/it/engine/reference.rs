@@ -149,7 +149,8 @@ impl View {
     /// The view as the engine takes it, its columns named after `name`.
     pub fn asked(&self, name: &str) -> JoinView {
         let batch = self.batch();
-        let mut ends: Vec<(usize, bool)> = self.cuts.iter().map(|(end, file)| (*end % (batch.num_rows() + 1), *file)).collect();
+        let mut ends: Vec<(usize, bool)> =
+            self.cuts.iter().map(|(end, file)| (*end % (batch.num_rows() + 1), *file)).collect();
         ends.push((batch.num_rows(), true));
         ends.sort_unstable();
         let mut first = 0;
@@ -166,7 +167,8 @@ impl View {
         let key = |spine: &str, view: &str| JoinKey { spine: spine.into(), view: view.into() };
         let mut keys = vec![key("a", "key_a")];
         keys.extend(self.both_keys.then(|| key("b", "key_b")));
-        let feature = |column: &str| Feature { column: column.into(), name: format!("{name}__{column}"), data_type: None };
+        let feature =
+            |column: &str| Feature { column: column.into(), name: format!("{name}__{column}"), data_type: None };
         JoinView {
             name: name.into(),
             parts,
