@@ -12,7 +12,7 @@ use domain::{
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::FeatureStore;
+use feature_store::{FeatureStore, JoinLimits};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -144,8 +144,11 @@ impl App {
                 first_retry: config.webhooks.first_retry,
             },
         );
-        let features =
-            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
+        let joins = JoinLimits::fresh(config.features.join_memory_bytes, data.join("joins"))
+            .with_context(|| format!("could not make room for joins in `{}`", data.display()))?;
+        let features = FeatureStore::open_with(meta.clone(), tables.clone(), kv, clock.clone(), cpu, joins)
+            .await
+            .map_err(mendable)?;
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
             .await
             .map_err(mendable)?;

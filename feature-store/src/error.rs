@@ -4,6 +4,8 @@ use domain::{Coded, ErrorCode, FrameError};
 use runtime::CpuError;
 use storage::StorageError;
 
+use crate::join::JoinError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
     /// A definition that cannot stand: names it, the field and why.
@@ -36,6 +38,8 @@ pub enum FeatureError {
     Storage { doing: &'static str, source: StorageError },
     #[error("could not {doing}: {source}")]
     Cpu { doing: &'static str, source: CpuError },
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Stored bytes that are not what was written.
     #[error("stored {what} cannot be read: {reason}")]
     Corrupt { what: &'static str, reason: String },
@@ -53,6 +57,7 @@ impl Coded for FeatureError {
             Self::Unknown { .. } => ErrorCode::NotFound,
             Self::Storage { source, .. } => source.code(),
             Self::Cpu { source, .. } => source.code(),
+            Self::Join(source) => source.code(),
             Self::Corrupt { .. } => ErrorCode::DataLoss,
         }
     }
@@ -68,6 +73,7 @@ impl Coded for FeatureError {
             Self::Incompatible { .. } => "give the changed table a new source name and ingest into that".into(),
             Self::Storage { source, .. } => source.hint(),
             Self::Cpu { source, .. } => source.hint(),
+            Self::Join(source) => source.hint(),
             Self::Frame(_) | Self::Instants { .. } | Self::Corrupt { .. } => String::new(),
         }
     }

@@ -18,8 +18,10 @@ use crate::{
     catalog::{Catalog, ServicePlan},
     error::{Doing as _, FeatureError},
     history::History,
+    join::Options,
     offline::ViewIndex,
     online,
+    past::{self, Past},
     table::Mark,
 };
 
@@ -101,28 +103,50 @@ impl Inner {
     ) -> Result<Vec<ViewRows>, FeatureError> {
         let Some(newest) = at.iter().max().copied() else { return Ok(empty(plan)) };
         let mut needed: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
+        let mut plain: BTreeSet<&SourceName> = BTreeSet::new();
         for part in &plan.parts {
+            if !part.view.is_windowed() {
+                plain.insert(&part.view.source);
+                continue;
+            }
             let columns = needed.entry(&part.view.source).or_default();
             columns.extend(part.view.needed());
         }
+        let rows_of = |source: &SourceName| marks.get(source).map_or(u64::MAX, |mark| mark.rows);
         let mut histories: BTreeMap<&SourceName, Arc<History>> = BTreeMap::new();
         for (source, columns) in needed {
-            let table = self.source_table(source)?;
-            let rows = marks.get(source).map_or(u64::MAX, |mark| mark.rows);
-            let history = History::load(&*catalog.source(source)?, &table, &columns, Some(newest), rows).await?;
+            let (source_plan, table) = (catalog.source(source)?, self.source_table(source)?);
+            let history = History::load(&source_plan, &table, &columns, Some(newest), rows_of(source)).await?;
             histories.insert(source, Arc::new(history));
         }
+        let mut pasts: BTreeMap<&SourceName, Past> = BTreeMap::new();
+        for source in plain {
+            let (source_plan, table) = (catalog.source(source)?, self.source_table(source)?);
+            pasts.insert(source, Past::read(&source_plan, &table, newest, rows_of(source)).await?);
+        }
+        let options = Options {
+            threads: self.cpu.threads(),
+            memory_bytes: self.joins.memory_bytes,
+            temporary: self.joins.temporary.clone(),
+            ..Options::default()
+        };
         let joins = plan.parts.iter().map(|part| {
-            let (view, outputs) = (part.view.clone(), part.outputs.clone());
-            let (keys, at, history) = (keys.clone(), at.clone(), histories.get(&view.source).cloned());
+            let (view, outputs, options) = (part.view.clone(), part.outputs.clone(), options.clone());
+            let (keys, at) = (keys.clone(), at.clone());
+            let (history, past) = (histories.get(&view.source).cloned(), pasts.get(&view.source).cloned());
             async move {
-                let Some(history) = history else {
-                    return Err(crate::error::unknown("Source", view.source.as_str(), []));
-                };
-                let join = move || {
-                    let index = ViewIndex::build(&view, &history)?;
-                    index.ask(&view, &history, &outputs, &view.key_columns(&keys)?, &at)
-                };
+                let source = catalog.source(&view.source)?;
+                let unread = || crate::error::unknown("Source", view.source.as_str(), []);
+                if view.is_windowed() {
+                    let history = history.ok_or_else(unread)?;
+                    let join = move || {
+                        let index = ViewIndex::build(&view, &history)?;
+                        index.ask(&view, &history, &outputs, &view.key_columns(&keys)?, &at)
+                    };
+                    return self.cpu.run(join).await.doing("join features")?;
+                }
+                let past = past.ok_or_else(unread)?;
+                let join = move || past::ask(&source, &view, past, &outputs, &keys, &at, options);
                 self.cpu.run(join).await.doing("join features")?
             }
         });

@@ -20,11 +20,13 @@ mod fresh;
 mod history;
 mod hot;
 mod ingest;
+pub mod join;
 mod key;
 mod materialise;
 mod offline;
 mod online;
 mod parse;
+mod past;
 mod report;
 mod rows;
 mod table;
@@ -51,6 +53,7 @@ pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
 pub use fresh::Freshness;
+pub use past::JoinLimits;
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 
 use catalog::{Catalog, ServicePlan};
@@ -66,6 +69,8 @@ struct Inner {
     kv: Arc<dyn Kv>,
     clock: Clock,
     cpu: Cpu,
+    /// What one join may use.
+    joins: JoinLimits,
     /// Definitions as they stand; replaced whole, so a reader keeps what it began with.
     catalog: RwLock<Arc<Catalog>>,
     /// Where rows of each source are kept.
@@ -96,12 +101,28 @@ impl FeatureStore {
         clock: Clock,
         cpu: Cpu,
     ) -> Result<Self, FeatureError> {
+        Self::open_with(meta, tables, kv, clock, cpu, JoinLimits::default()).await
+    }
+
+    /// The same with limits of its own for each point-in-time join.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::open`].
+    pub async fn open_with(
+        meta: Meta,
+        tables: Tables,
+        kv: Arc<dyn Kv>,
+        clock: Clock,
+        cpu: Cpu,
+        joins: JoinLimits,
+    ) -> Result<Self, FeatureError> {
         let store = Self(Arc::new(Inner {
             meta,
             tables,
             kv,
             clock,
             cpu,
+            joins,
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),

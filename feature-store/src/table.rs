@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use arrow::array::RecordBatch;
+use arrow::{
+    array::{AsArray as _, Int64Array, RecordBatch},
+    datatypes::Int64Type,
+};
 use domain::{Column, Digest, Field, Frame, SourceName, Timestamp, Value, ValueType, definition::SourceColumn};
 use serde::{Deserialize, Serialize};
 use storage::{StorageError, Table, Tables, TimeRange};
@@ -235,6 +238,15 @@ impl SourceTable {
         Ok(all)
     }
 
+    /// All columns of all rows in the range, in order of ingestion. Batches of older parts lack columns.
+    pub(crate) async fn batches(&self, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, FeatureError> {
+        let mut batches = Vec::new();
+        for part in self.parts().into_iter().filter(|part| part.table.rows() > 0) {
+            batches.extend(part.table.scan(range.clone()).await.doing("read rows")?);
+        }
+        Ok(batches)
+    }
+
     /// All columns of the rows that `wanted` names (by number), as stored rows in order of ingestion.
     pub(crate) async fn fetch(
         &self,
@@ -278,6 +290,12 @@ pub(crate) fn ints<'a>(frame: &'a Frame, name: &str) -> Result<&'a [Option<i64>]
         Column::Int(v) => Ok(v),
         other => Err(corrupt(format!("column {name} is {}", other.kind()))),
     }
+}
+
+/// The same of a batch.
+pub(crate) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, FeatureError> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    column.ok_or_else(|| corrupt(format!("a batch without int column {name}")))
 }
 
 fn project(spec: &PartSpec, fields: &[Field], batches: &[RecordBatch]) -> Result<Frame, FeatureError> {

@@ -1,4 +1,4 @@
-//! `cargo xtask setup | demo | test | bench`: what the Makefile calls.
+//! `cargo xtask setup [bench] | demo | test | bench`: what the Makefile calls.
 
 mod demo;
 mod setup;
@@ -15,11 +15,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["setup"] => setup::run(),
+        ["setup", "bench"] => setup::bench(),
         ["demo"] => demo::run(false),
         ["demo", "--exit"] => demo::run(true),
         ["test"] => test::run(),
         ["bench"] => bench(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask setup | demo [--exit] | test | bench")),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask setup [bench] | demo [--exit] | test | bench")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,5 +53,6 @@ fn ensure(command: &mut Command) -> anyhow::Result<()> {
 
 fn bench() -> anyhow::Result<()> {
     setup::run()?;
+    setup::bench()?;
     ensure(cargo().args(["bench", "--bench", "*"]))
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, IngestReport};
+use feature_store::{FeatureStore, IngestReport, JoinLimits};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -36,7 +36,10 @@ impl World {
         let tables = Tables::open(meta.clone(), blobs, &path("wal")).await.unwrap();
         let kv = wrap(EmbeddedKv::open(&path("kv")).await.unwrap());
         let clock = Clock::manual("2024-06-01T00:00:00Z".parse().unwrap());
-        let store = FeatureStore::open(meta.clone(), tables, kv, clock.clone(), Cpu::new(2)).await.unwrap();
+        // So little memory that joins go in rounds.
+        let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
+        let cpu = Cpu::new(2);
+        let store = FeatureStore::open_with(meta.clone(), tables, kv, clock.clone(), cpu, joins).await.unwrap();
         Self { store, meta, clock, dir }
     }
 

@@ -40,6 +40,7 @@ pub struct Config {
     pub objects: Objects,
     pub gc: Gc,
     pub onnx: Onnx,
+    pub features: Features,
     pub serving: Serving,
     pub training: Training,
     pub webhooks: Webhooks,
@@ -114,6 +115,11 @@ pub struct Gc {
 pub struct Onnx {
     /// Absent: searched for.
     pub library: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Features {
+    pub join_memory_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -195,6 +201,7 @@ impl Default for Config {
             },
             gc: Gc { every: Span::DAY, grace: Span::from_micros(7 * Span::DAY.micros()) },
             onnx: Onnx { library: None },
+            features: Features { join_memory_bytes: 1 << 30 },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },
             webhooks: Webhooks { allow_private: false, attempts: 8, first_retry: seconds(1) },

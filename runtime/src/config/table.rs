@@ -252,6 +252,13 @@ pub const SETTINGS: &[Setting] = &[
         "ONNX Runtime's shared library. Empty: `ORT_DYLIB_PATH`, then beside the program, then where `make setup` puts it."
     ),
     setting!(
+        features.join_memory_bytes,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Memory of one point-in-time join, about; what does not fit waits in temporary files in the data directory. Raise it where training sets of many millions of rows are slow, lower it on small machines."
+    ),
+    setting!(
         serving.max_in_flight,
         "requests",
         positive,

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Puts MLflow's Python client (and server, for the benches) into .tools/mlflow/, a virtual environment.
+"""Puts Python packages into a virtual environment below .tools/.
 
+    fetch-python.py NAME REQUIREMENTS
+
+makes .tools/NAME from a file of requirements (a path in the repository), in which every package stands with its version.
 Running it twice does nothing. The environment counts as there only if its copy of the requirements, which is written
-last, says what tests/mlflow/requirements.txt says; anything else is removed and made again.
+last, says what the file says; anything else is removed and made again.
 """
 
 import fcntl
@@ -15,8 +18,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WANTED = ROOT / "tests/mlflow/requirements.txt"
-TARGET = ROOT / ".tools/mlflow"
+NAME, WANTED = sys.argv[1], ROOT / sys.argv[2]
+TARGET = ROOT / ".tools" / NAME
 STAMP = TARGET / "requirements.txt"
 
 
@@ -26,8 +29,8 @@ def whole():
 
 def install():
     started = time.monotonic()
-    packages = [line for line in WANTED.read_text().splitlines() if line and not line.startswith("#")]
-    print(f"mlflow: {len(packages)} Python packages for the tests (the first time takes a minute) ...", flush=True)
+    packages = [line for line in WANTED.read_text().splitlines() if "==" in line and not line.startswith("#")]
+    print(f"{NAME}: {len(packages)} Python packages (the first time takes a minute) ...", flush=True)
     shutil.rmtree(TARGET, ignore_errors=True)
     # Without a pip of its own: some systems ship Python without what would put it there.
     venv.create(TARGET, symlinks=True)
@@ -40,7 +43,7 @@ def install():
     aside = STAMP.with_suffix(".new")
     aside.write_bytes(WANTED.read_bytes())
     os.replace(aside, STAMP)
-    print(f"mlflow: {TARGET} in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{NAME}: {TARGET} in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def main():
@@ -48,7 +51,7 @@ def main():
         sys.exit(f"python3 is {sys.version.split()[0]}; the packages in {WANTED} need 3.11")
     TARGET.parent.mkdir(exist_ok=True)
     # Two `make test` side by side must not install over each other.
-    with open(TARGET.parent / "mlflow.lock", "w") as lock:
+    with open(TARGET.parent / f"{NAME}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if whole():
             return

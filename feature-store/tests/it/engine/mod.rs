@@ -1,0 +1,7 @@
+//! The point-in-time join engine from outside, against a reference that looks at every row for every question.
+
+mod cases;
+mod columns;
+mod files;
+mod property;
+mod reference;
