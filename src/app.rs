@@ -144,8 +144,12 @@ impl App {
                 first_retry: config.webhooks.first_retry,
             },
         );
+        let lake = crate::objects::lake(&config.objects, &data, project).await?;
         let features =
-            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
+            FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu).await.map_err(mendable)?;
+        if config.tables.upkeep_every > Span::ZERO {
+            features.keep_up(&house, config.tables.upkeep_every.to_std(), config.tables.keep_versions);
+        }
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
             .await
             .map_err(mendable)?;

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before any thread exists: ONNX Runtime reads this when its library initialises.
     backends::silence_telemetry();
+    tls::choose_provider();
     match cli::run() {
         Ok(code) => code,
         Err(error) => {

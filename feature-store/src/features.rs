@@ -109,8 +109,8 @@ impl Inner {
         let mut histories: BTreeMap<&SourceName, Arc<History>> = BTreeMap::new();
         for (source, columns) in needed {
             let table = self.source_table(source)?;
-            let rows = marks.get(source).map_or(u64::MAX, |mark| mark.rows);
-            let history = History::load(&*catalog.source(source)?, &table, &columns, Some(newest), rows).await?;
+            let mark = marks.get(source);
+            let history = History::load(&*catalog.source(source)?, &table, &columns, Some(newest), mark).await?;
             histories.insert(source, Arc::new(history));
         }
         let joins = plan.parts.iter().map(|part| {

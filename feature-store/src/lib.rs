@@ -20,13 +20,16 @@ mod history;
 mod hot;
 mod ingest;
 mod key;
+mod marks;
 mod materialise;
+mod moved;
 mod offline;
 mod online;
 mod parse;
 mod report;
 mod rows;
 mod table;
+mod upkeep;
 mod view;
 
 use std::{
@@ -48,7 +51,10 @@ pub use apply::{Action, Change};
 pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
+/// Where rows lie; see [`FeatureStore::open`].
+pub use lake::{Lake, LakeKeys, LakeS3};
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+pub use upkeep::{Compaction, TableInfo, Vacuum};
 
 use catalog::{Catalog, ServicePlan};
 use table::SourceTable;
@@ -60,6 +66,7 @@ pub struct FeatureStore(Arc<Inner>);
 struct Inner {
     meta: Meta,
     tables: Tables,
+    lake: Lake,
     kv: Arc<dyn Kv>,
     clock: Clock,
     cpu: Cpu,
@@ -80,14 +87,16 @@ impl fmt::Debug for FeatureStore {
 }
 
 impl FeatureStore {
-    /// Opens the store: reads the definitions, completes what a crash left half done (rows that were written
-    /// but not yet online, views not yet built) and is then ready.
+    /// Opens the store, whose rows lie in `lake` and, the newest of them, in the logs of `tables`. Reads the definitions,
+    /// completes what a crash left half done (rows that were written but not yet online, views not yet built) and is then
+    /// ready.
     ///
     /// # Errors
     /// What storage says; `Corrupt` when stored definitions or values cannot be read.
     pub async fn open(
         meta: Meta,
         tables: Tables,
+        lake: Lake,
         kv: Arc<dyn Kv>,
         clock: Clock,
         cpu: Cpu,
@@ -95,6 +104,7 @@ impl FeatureStore {
         let store = Self(Arc::new(Inner {
             meta,
             tables,
+            lake,
             kv,
             clock,
             cpu,

@@ -169,7 +169,7 @@ impl Inner {
         self.drop_layout(view.layout).await?;
         if table.rows() > 0 {
             let needed = view.keys.iter().map(|k| k.at).chain(view.kept.iter().map(|k| k.at)).collect();
-            let history = History::load(plan, table, &needed, None, table.rows()).await?;
+            let history = History::load(plan, table, &needed, None, None).await?;
             check_limits(plan, view, &history)?;
             let building = view.clone();
             let mut pairs = self

@@ -7,4 +7,5 @@ mod ingestion;
 mod join;
 mod leakage;
 mod naive;
+mod offline;
 mod world;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, IngestReport};
+use feature_store::{FeatureStore, IngestReport, Lake};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -36,7 +36,8 @@ impl World {
         let tables = Tables::open(meta.clone(), blobs, &path("wal")).await.unwrap();
         let kv = wrap(EmbeddedKv::open(&path("kv")).await.unwrap());
         let clock = Clock::manual("2024-06-01T00:00:00Z".parse().unwrap());
-        let store = FeatureStore::open(meta.clone(), tables, kv, clock.clone(), Cpu::new(2)).await.unwrap();
+        let lake = Lake::local(&path("blobs/tables")).await.unwrap();
+        let store = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2)).await.unwrap();
         Self { store, meta, clock, dir }
     }
 
@@ -110,4 +111,24 @@ pub fn spine(rows: &[(Option<&str>, i64)]) -> (Frame, Vec<Timestamp>) {
 /// One value of a frame.
 pub fn cell(frame: &Frame, column: &str, row: usize) -> Value {
     frame.require(column).unwrap().get(row)
+}
+
+/// What a crash at this moment would leave behind.
+pub fn copy(from: &Path) -> TempDir {
+    let to = TempDir::new().unwrap();
+    copy_into(from, to.path());
+    to
+}
+
+pub fn copy_into(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_into(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
