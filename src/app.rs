@@ -146,9 +146,13 @@ impl App {
         );
         let joins = JoinLimits::fresh(config.features.join_memory_bytes, data.join("joins"))
             .with_context(|| format!("could not make room for joins in `{}`", data.display()))?;
-        let features = FeatureStore::open_with(meta.clone(), tables.clone(), kv, clock.clone(), cpu, joins)
+        let lake = crate::objects::lake(&config.objects, &data, project).await?;
+        let features = FeatureStore::open_with(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, joins)
             .await
             .map_err(mendable)?;
+        if config.tables.upkeep_every > Span::ZERO {
+            features.keep_up(&house, config.tables.upkeep_every.to_std(), config.tables.keep_versions);
+        }
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
             .await
             .map_err(mendable)?;

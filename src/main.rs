@@ -21,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Before any thread exists: ONNX Runtime reads this when its library initialises.
     backends::silence_telemetry();
+    tls::choose_provider();
     match cli::run() {
         Ok(code) => code,
         Err(error) => {

@@ -1,9 +1,10 @@
-//! Where blobs are kept, as the settings say.
+//! Where blobs and tables are kept, as the settings say.
 
 use std::{path::Path, sync::Arc};
 
 use access::default_project;
 use domain::ProjectName;
+use feature_store::{Lake, LakeKeys, LakeS3};
 use runtime::config::{Objects, Secret};
 use storage::{Blobs, LocalBlobs, S3Blobs, S3Keys, S3Options};
 
@@ -23,11 +24,36 @@ pub async fn open(settings: &Objects, data: &Path, project: &ProjectName) -> any
         prefix: prefix_of(&url.prefix, project),
         endpoint: settings.endpoint.clone(),
         region: settings.region.clone(),
-        path_style: settings.path_style.unwrap_or(settings.endpoint.is_some()),
+        path_style: path_style(settings),
         keys: keys(settings)?,
         direct: settings.direct,
     };
     Ok(Arc::new(S3Blobs::open(&options).await.map_err(mendable)?))
+}
+
+/// Opens the place of a project's tables of rows, beside its blobs: `tables/` in the same part of the bucket or in the
+/// same folder.
+///
+/// # Errors
+/// Settings that contradict each other, and a folder that cannot be made.
+pub async fn lake(settings: &Objects, data: &Path, project: &ProjectName) -> anyhow::Result<Lake> {
+    let Some(url) = &settings.url else {
+        return Lake::local(&data.join("blobs").join("tables")).await.map_err(mendable);
+    };
+    let keys = keys(settings)?.map(|S3Keys { access_key, secret_key }| LakeKeys { access_key, secret_key });
+    let options = LakeS3 {
+        bucket: url.bucket.clone(),
+        prefix: prefix_of(&url.prefix, project),
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        path_style: path_style(settings),
+        keys,
+    };
+    Lake::s3(&options).map_err(mendable)
+}
+
+fn path_style(settings: &Objects) -> bool {
+    settings.path_style.unwrap_or(settings.endpoint.is_some())
 }
 
 /// Where a project's objects lie. Those of the first lie where those of the only one did.

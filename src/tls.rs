@@ -18,6 +18,12 @@ use tokio_rustls::{
     },
 };
 
+/// Crates below bring another provider of cryptography beside ours, and who does not say which one it wants would panic.
+pub fn choose_provider() {
+    // Refused only where one was chosen already.
+    let _ = ring::default_provider().install_default();
+}
+
 /// How often the files are looked at for a newer certificate.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 

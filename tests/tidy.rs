@@ -21,11 +21,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("backends", &["domain"]),
     ("storage", &["domain"]),
+    ("lake", &["domain", "storage"]),
     ("runtime", &["domain"]),
     ("proto", &["domain"]),
     ("access", &["domain", "storage", "runtime"]),
     ("registry", &["domain", "storage", "runtime"]),
-    ("feature-store", &["domain", "stats", "storage", "runtime"]),
+    ("feature-store", &["domain", "stats", "storage", "lake", "runtime"]),
     ("trainer", &["domain", "stats", "backends", "storage", "runtime"]),
     // Sees neither SQL nor files.
     ("serving", &["domain", "backends", "runtime"]),

@@ -30,6 +30,12 @@ impl Digest {
         Self(state.finalize().into())
     }
 
+    /// The digest with these bytes, as [`Digest::as_bytes`] gave them.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

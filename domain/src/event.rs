@@ -45,6 +45,10 @@ pub enum EventKind {
     LoggedModelPurged,
     #[serde(rename = "blobs.collected")]
     BlobsCollected,
+    #[serde(rename = "source.compacted")]
+    SourceCompacted,
+    #[serde(rename = "source.vacuumed")]
+    SourceVacuumed,
     #[serde(rename = "dataset.built")]
     DatasetBuilt,
     #[serde(rename = "version.registered")]
@@ -136,6 +140,8 @@ impl EventKind {
             Self::LoggedModelChanged => "logged_model.changed",
             Self::LoggedModelPurged => "logged_model.purged",
             Self::BlobsCollected => "blobs.collected",
+            Self::SourceCompacted => "source.compacted",
+            Self::SourceVacuumed => "source.vacuumed",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",
             Self::AliasMoved => "alias.moved",

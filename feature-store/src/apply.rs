@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    EventKind, Field, NewEvent, SourceName, Timestamp,
+    EventKind, NewEvent, SourceName, Timestamp,
     definition::{Definition, Source},
 };
 use serde::{Deserialize, Serialize};
@@ -21,10 +21,14 @@ use crate::{
     codec,
     error::{Doing as _, FeatureError},
     key::{self, Layout},
-    table::{PartSpec, Shelf, SourceTable},
+    moved::{self, Part},
+    table::{Shelf, SourceTable, lake_table, sort_columns},
+    view::SourcePlan,
 };
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration] = &[DEFINITIONS, MARKS];
+
+const DEFINITIONS: Migration = Migration {
     name: "definitions and source parts",
     sql: "CREATE TABLE feature_definitions (
               kind TEXT NOT NULL,
@@ -41,7 +45,18 @@ const MIGRATIONS: &[Migration] = &[Migration {
               columns TEXT NOT NULL,
               PRIMARY KEY (source, part)
           );",
-}];
+};
+
+const MARKS: Migration = Migration {
+    name: "marks of sources",
+    sql: "CREATE TABLE feature_marks (
+              source TEXT NOT NULL,
+              digest TEXT NOT NULL,
+              row_count BIGINT NOT NULL,
+              version BIGINT NOT NULL,
+              PRIMARY KEY (source, digest)
+          );",
+};
 
 /// What applying a definition does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,8 +84,8 @@ struct Draft {
     /// Those that are new or differ.
     changed: Vec<Definition>,
     catalog: Catalog,
-    /// Parts that sources need beyond those they have.
-    parts: Vec<(SourceName, PartSpec)>,
+    /// Sources that are new or have other columns than their table.
+    reshaped: Vec<SourceName>,
 }
 
 impl FeatureStore {
@@ -121,30 +136,26 @@ impl Inner {
             }
             changes.push(Change { kind: kind.to_owned(), name, action, detail });
         }
-        let mut parts = Vec::new();
+        let mut reshaped = Vec::new();
         for definition in &changed {
             if let Definition::Source(source) = definition {
                 let before = standing.definitions.sources.get(&source.name);
-                parts.extend(self.part_for(source, before)?.map(|part| (source.name.clone(), part)));
+                if self.reshapes(source, before)? {
+                    reshaped.push(source.name.clone());
+                }
             }
         }
-        Ok(Draft { changes, changed, catalog: Catalog::build(all)?, parts })
+        Ok(Draft { changes, changed, catalog: Catalog::build(all)?, reshaped })
     }
 
-    /// The part that the source's rows go to from now on, when it is a new one.
-    fn part_for(&self, source: &Source, before: Option<&Source>) -> Result<Option<PartSpec>, FeatureError> {
-        let columns = || source.columns.iter().map(|c| Field::new(c.name.as_str(), c.kind)).collect();
-        let Some(before) = before else { return Ok(Some(PartSpec { number: 1, columns: columns() })) };
+    /// Whether the source's table is new or needs other columns.
+    fn reshapes(&self, source: &Source, before: Option<&Source>) -> Result<bool, FeatureError> {
+        let Some(before) = before else { return Ok(true) };
         let table = self.source_table(&source.name)?;
         if table.rows() > 0 {
             compatible(source, before, &table)?;
         }
-        let specs = table.specs();
-        if specs.last().is_some_and(|part| part.fits(&source.columns)) {
-            return Ok(None);
-        }
-        let number = specs.last().map_or(0, |part| part.number) + 1;
-        Ok(Some(PartSpec { number, columns: columns() }))
+        Ok(!table.fits(&source.columns))
     }
 
     async fn apply(&self, definitions: &[Definition], actor: &str) -> Result<Vec<Change>, FeatureError> {
@@ -181,9 +192,20 @@ impl Inner {
                 self.build_view(&draft.catalog.source(&view.source)?, view, table).await?;
             }
         }
+        for source in &draft.reshaped {
+            // Whatever the log holds has the columns that it has now.
+            if let Some(table) = tables.get(source) {
+                table.seal().await?;
+            }
+        }
         self.commit(&draft, actor).await?;
-        for (source, _) in &draft.parts {
-            self.open_table(source).await?;
+        for source in &draft.reshaped {
+            self.open_table(&*draft.catalog.source(source)?).await?;
+        }
+        for plan in draft.catalog.sources() {
+            if let Ok(table) = self.any_source_table(&plan.definition.name) {
+                table.lake.sort_by(sort_columns(plan));
+            }
         }
         for view in fresh.iter().filter(|view| !tables.contains_key(&view.source)) {
             // A source without rows: nothing to build, only to mark.
@@ -239,16 +261,6 @@ impl Inner {
             };
             tx.append(event).await.doing("write definitions")?;
         }
-        for (source, part) in &draft.parts {
-            let columns = serde_json::to_string(&part.columns).map_err(|e| unreadable(e.to_string()))?;
-            sqlx::query("INSERT INTO feature_source_parts (source, part, columns) VALUES ($1, $2, $3)")
-                .bind(source.as_str())
-                .bind(part.number)
-                .bind(columns)
-                .execute(tx.conn())
-                .await
-                .doing("write definitions")?;
-        }
         tx.commit().await.doing("write definitions")
     }
 
@@ -267,7 +279,7 @@ impl Inner {
         let catalog = Catalog::build(definitions)?;
         let built = self.layouts().await?;
         for plan in catalog.sources() {
-            self.open_table(&plan.definition.name).await?;
+            self.open_table(plan).await?;
             let table = self.any_source_table(&plan.definition.name)?;
             if let Err(kept) = table.here() {
                 tracing::info!(reason = %kept, "a source is served by another server of this database");
@@ -287,24 +299,18 @@ impl Inner {
         Ok(())
     }
 
-    /// Opens a source's table, or the parts that came since it was opened.
-    async fn open_table(&self, source: &SourceName) -> Result<(), FeatureError> {
-        let rows = sqlx::query("SELECT part, columns FROM feature_source_parts WHERE source = $1 ORDER BY part")
-            .bind(source.as_str())
-            .fetch_all(self.meta.reader())
-            .await
-            .doing("read source parts")?;
-        let mut specs = Vec::new();
-        for row in rows {
-            let columns: String = row.try_get(1).doing("read source parts")?;
-            let columns = serde_json::from_str(&columns).map_err(|e| unreadable(e.to_string()))?;
-            specs.push(PartSpec { number: row.try_get(0).doing("read source parts")?, columns });
-        }
+    /// Opens a source's table, or goes on with the columns that the source has by now.
+    async fn open_table(&self, plan: &SourcePlan) -> Result<(), FeatureError> {
+        let source = &plan.definition.name;
         let open = self.shelf(|shelf| shelf.get(source).cloned());
         if let Some(table) = open {
-            return table.extend(&self.tables, source, specs).await;
+            return table.reshape(&self.tables, plan).await;
         }
-        let table = SourceTable::open(&self.tables, source, specs).await?;
+        let parts = self.parts_of(source).await?;
+        if !parts.is_empty() {
+            moved::move_rows(&self.tables, &lake_table(&self.lake, plan).await?, source, &parts).await?;
+        }
+        let table = SourceTable::open(&self.tables, &self.lake, plan).await?;
         let keys = [key::newest(source.as_str()), key::applied(source.as_str())];
         let mut known = self.kv.get_many(&keys).await.doing("read online values")?;
         if let Some(bytes) = known.pop().flatten() {
@@ -317,6 +323,22 @@ impl Inner {
         }
         self.shelf(|shelf| shelf.insert(source.clone(), Arc::new(table)));
         Ok(())
+    }
+
+    /// The tables in which an earlier version kept the source's rows.
+    async fn parts_of(&self, source: &SourceName) -> Result<Vec<Part>, FeatureError> {
+        let rows = sqlx::query("SELECT part, columns FROM feature_source_parts WHERE source = $1 ORDER BY part")
+            .bind(source.as_str())
+            .fetch_all(self.meta.reader())
+            .await
+            .doing("read source parts")?;
+        let mut parts = Vec::new();
+        for row in rows {
+            let columns: String = row.try_get(1).doing("read source parts")?;
+            let columns = serde_json::from_str(&columns).map_err(|e| unreadable(e.to_string()))?;
+            parts.push(Part { number: row.try_get(0).doing("read source parts")?, columns });
+        }
+        Ok(parts)
     }
 
     fn shelf<T>(&self, act: impl FnOnce(&mut Shelf) -> T) -> T {
@@ -336,7 +358,7 @@ fn compatible(source: &Source, before: &Source, table: &SourceTable) -> Result<(
     if let Some((field, _)) = same.iter().find(|(_, same)| !same) {
         return Err(refuse(format!("`{field}` cannot change")));
     }
-    for field in table.stored_columns() {
+    for field in table.stored_columns()? {
         match source.columns.iter().find(|column| column.name.as_str() == &*field.name) {
             None => return Err(refuse(format!("column `{}` cannot be removed", field.name))),
             Some(column) if column.kind != field.kind => {

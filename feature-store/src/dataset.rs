@@ -62,7 +62,22 @@ impl FeatureStore {
     /// # Errors
     /// `Dataset` when a source or column it needs is missing or of a wrong type; `Unknown` service.
     pub async fn dataset(&self, spec: &DatasetSpec, cutoff: Timestamp) -> Result<Dataset, FeatureError> {
-        self.0.dataset(spec, cutoff).await
+        self.0.dataset(spec, cutoff, None).await
+    }
+
+    /// Builds a dataset once more, from the states of its sources that `snapshots` names (see
+    /// [`Dataset::source_snapshots`]): the same rows, whatever was ingested or compacted since, until a vacuum takes the
+    /// files of that time.
+    ///
+    /// # Errors
+    /// As `dataset`; `Unknown` snapshot; what storage says, `Gone` where a vacuum took the files of that time.
+    pub async fn dataset_again(
+        &self,
+        spec: &DatasetSpec,
+        cutoff: Timestamp,
+        snapshots: &BTreeMap<String, Digest>,
+    ) -> Result<Dataset, FeatureError> {
+        self.0.dataset(spec, cutoff, Some(snapshots)).await
     }
 }
 
@@ -73,7 +88,12 @@ struct Passed {
 }
 
 impl Inner {
-    async fn dataset(&self, spec: &DatasetSpec, cutoff: Timestamp) -> Result<Dataset, FeatureError> {
+    async fn dataset(
+        &self,
+        spec: &DatasetSpec,
+        cutoff: Timestamp,
+        snapshots: Option<&BTreeMap<String, Digest>>,
+    ) -> Result<Dataset, FeatureError> {
         let catalog = self.catalog();
         let plan = catalog.service(&spec.service)?;
         let spine = find(&catalog, "spine", &spec.spine)?;
@@ -84,10 +104,16 @@ impl Inner {
 
         let mut sources: BTreeSet<&SourceName> = plan.parts.iter().map(|part| &part.view.source).collect();
         sources.extend([&spec.spine, &spec.label.source]);
-        let mut marks = BTreeMap::new();
-        for source in sources {
-            marks.insert(source.clone(), self.mark(source).await?);
-        }
+        let marks = match snapshots {
+            Some(snapshots) => self.marks_of(snapshots, sources).await?,
+            None => {
+                let mut marks = BTreeMap::new();
+                for source in sources {
+                    marks.insert(source.clone(), self.mark(source).await?);
+                }
+                marks
+            }
+        };
 
         let known = {
             let mut needed: BTreeSet<usize> = label_keys.iter().copied().collect();
@@ -129,12 +155,6 @@ impl Inner {
         })
     }
 
-    async fn mark(&self, source: &SourceName) -> Result<Mark, FeatureError> {
-        let table = self.source_table(source)?;
-        let _writing = table.writing.lock().await;
-        Ok(table.mark())
-    }
-
     async fn history(
         &self,
         plan: &SourcePlan,
@@ -143,8 +163,7 @@ impl Inner {
         marks: &BTreeMap<SourceName, Mark>,
     ) -> Result<History, FeatureError> {
         let source = &plan.definition.name;
-        let rows = marks.get(source).map_or(u64::MAX, |mark| mark.rows);
-        History::load(plan, &*self.source_table(source)?, needed, Some(to), rows).await
+        History::load(plan, &*self.source_table(source)?, needed, Some(to), marks.get(source)).await
     }
 }
 

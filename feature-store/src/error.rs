@@ -1,6 +1,6 @@
 //! What can go wrong in the feature store.
 
-use domain::{Coded, ErrorCode, FrameError};
+use domain::{Coded, ErrorCode, FrameError, Span};
 use runtime::CpuError;
 use storage::StorageError;
 
@@ -34,6 +34,9 @@ pub enum FeatureError {
     /// A dataset that cannot be built from these sources.
     #[error("dataset: {field}: {reason}")]
     Dataset { field: String, reason: String, near: Option<String> },
+    /// A vacuum that would keep earlier versions longer than can be.
+    #[error("earlier versions cannot be kept for {keep}")]
+    Keep { keep: Span, keep_max: Span },
     #[error("could not {doing}: {source}")]
     Storage { doing: &'static str, source: StorageError },
     #[error("could not {doing}: {source}")]
@@ -52,6 +55,7 @@ impl Coded for FeatureError {
             | Self::Body { .. }
             | Self::Frame(_)
             | Self::Instants { .. }
+            | Self::Keep { .. }
             | Self::Dataset { .. } => ErrorCode::InvalidArgument,
             Self::Incompatible { .. } => ErrorCode::Conflict,
             Self::Unknown { .. } => ErrorCode::NotFound,
@@ -70,6 +74,7 @@ impl Coded for FeatureError {
             | Self::Dataset { near, .. } => {
                 near.as_ref().map_or_else(String::new, |name| format!("did you mean `{name}`?"))
             }
+            Self::Keep { keep_max, .. } => format!("ask for at least 0s and at most {keep_max}"),
             Self::Incompatible { .. } => "give the changed table a new source name and ingest into that".into(),
             Self::Storage { source, .. } => source.hint(),
             Self::Cpu { source, .. } => source.hint(),

@@ -103,26 +103,21 @@ impl Inner {
     ) -> Result<Vec<ViewRows>, FeatureError> {
         let Some(newest) = at.iter().max().copied() else { return Ok(empty(plan)) };
         let mut needed: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
-        let mut plain: BTreeSet<&SourceName> = BTreeSet::new();
+        let mut plain: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
         for part in &plan.parts {
-            if !part.view.is_windowed() {
-                plain.insert(&part.view.source);
-                continue;
-            }
-            let columns = needed.entry(&part.view.source).or_default();
-            columns.extend(part.view.needed());
+            let of = if part.view.is_windowed() { &mut needed } else { &mut plain };
+            of.entry(&part.view.source).or_default().extend(part.view.needed());
         }
-        let rows_of = |source: &SourceName| marks.get(source).map_or(u64::MAX, |mark| mark.rows);
         let mut histories: BTreeMap<&SourceName, Arc<History>> = BTreeMap::new();
         for (source, columns) in needed {
             let (source_plan, table) = (catalog.source(source)?, self.source_table(source)?);
-            let history = History::load(&source_plan, &table, &columns, Some(newest), rows_of(source)).await?;
+            let history = History::load(&source_plan, &table, &columns, Some(newest), marks.get(source)).await?;
             histories.insert(source, Arc::new(history));
         }
         let mut pasts: BTreeMap<&SourceName, Past> = BTreeMap::new();
-        for source in plain {
+        for (source, columns) in plain {
             let (source_plan, table) = (catalog.source(source)?, self.source_table(source)?);
-            pasts.insert(source, Past::read(&source_plan, &table, newest, rows_of(source)).await?);
+            pasts.insert(source, Past::read(&source_plan, &table, &columns, newest, marks.get(source)).await?);
         }
         let options = Options {
             threads: self.cpu.threads(),

@@ -7,7 +7,7 @@ use storage::TimeRange;
 
 use crate::{
     error::FeatureError,
-    table::{self, SourceTable, corrupt, ints},
+    table::{self, Mark, SourceTable, corrupt, ints},
     view::SourcePlan,
 };
 
@@ -25,13 +25,14 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Reads the needed columns of the rows numbered below `rows`, as far as their event time is not after `to`.
+    /// Reads the needed columns of the rows that stood at the mark (without one: that stand now), as far as their event
+    /// time is not after `to`.
     pub(crate) async fn load(
         plan: &SourcePlan,
         table: &SourceTable,
         needed: &BTreeSet<usize>,
         to: Option<Timestamp>,
-        rows: u64,
+        mark: Option<&Mark>,
     ) -> Result<Self, FeatureError> {
         let mut wanted = needed.clone();
         wanted.insert(plan.timestamp);
@@ -41,8 +42,8 @@ impl History {
         let fields: Vec<Field> = wanted.iter().map(field).collect();
         let column = || plan.definition.timestamp.to_string();
         let range = to.map(|to| TimeRange { column: column(), from: Timestamp::MIN, to });
-        let mut frame = table.scan(&fields, range).await?;
-        let standing = table::standing(&frame, rows)?;
+        let mut frame = table.scan(&fields, range, mark).await?;
+        let standing = table::standing(&frame, mark.map_or(u64::MAX, |mark| mark.rows))?;
         if standing.len() != frame.rows() {
             frame = frame.take(&standing);
         }

@@ -22,7 +22,9 @@ mod hot;
 mod ingest;
 pub mod join;
 mod key;
+mod marks;
 mod materialise;
+mod moved;
 mod offline;
 mod online;
 mod parse;
@@ -30,6 +32,7 @@ mod past;
 mod report;
 mod rows;
 mod table;
+mod upkeep;
 mod view;
 mod window;
 
@@ -54,10 +57,21 @@ pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
 pub use fresh::Freshness;
 pub use past::JoinLimits;
+/// Where rows lie; see [`FeatureStore::open`].
+pub use lake::{Lake, LakeKeys, LakeS3};
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+pub use upkeep::{Compaction, TableInfo, Vacuum};
 
 use catalog::{Catalog, ServicePlan};
 use table::SourceTable;
+
+/// What may be set.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Of each point-in-time join.
+    pub joins: JoinLimits,
+    pub guard: GuardConfig,
+}
 
 /// The front door. Clones share everything.
 #[derive(Clone)]
@@ -66,6 +80,7 @@ pub struct FeatureStore(Arc<Inner>);
 struct Inner {
     meta: Meta,
     tables: Tables,
+    lake: Lake,
     kv: Arc<dyn Kv>,
     clock: Clock,
     cpu: Cpu,
@@ -89,36 +104,26 @@ impl fmt::Debug for FeatureStore {
 }
 
 impl FeatureStore {
-    /// Opens the store: reads the definitions, completes what a crash left half done (rows that were written
-    /// but not yet online, views not yet built) and is then ready.
+    /// Opens the store, whose rows lie in `lake` and, the newest of them, in the logs of `tables`. Reads the definitions,
+    /// completes what a crash left half done (rows that were written but not yet online, views not yet built) and is then
+    /// ready.
     ///
     /// # Errors
     /// What storage says; `Corrupt` when stored definitions or values cannot be read.
     pub async fn open(
         meta: Meta,
         tables: Tables,
+        lake: Lake,
         kv: Arc<dyn Kv>,
         clock: Clock,
         cpu: Cpu,
+        settings: Settings,
     ) -> Result<Self, FeatureError> {
-        Self::open_with(meta, tables, kv, clock, cpu, JoinLimits::default()).await
-    }
-
-    /// The same with limits of its own for each point-in-time join.
-    ///
-    /// # Errors
-    /// As [`FeatureStore::open`].
-    pub async fn open_with(
-        meta: Meta,
-        tables: Tables,
-        kv: Arc<dyn Kv>,
-        clock: Clock,
-        cpu: Cpu,
-        joins: JoinLimits,
-    ) -> Result<Self, FeatureError> {
+        let Settings { joins, guard } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
+            lake,
             kv,
             clock,
             cpu,

@@ -178,7 +178,7 @@ impl Inner {
         self.drop_layout(view.layout).await?;
         if table.rows() > 0 {
             let needed = view.needed().collect();
-            let history = History::load(plan, table, &needed, None, table.rows()).await?;
+            let history = History::load(plan, table, &needed, None, None).await?;
             check_limits(plan, view, &history)?;
             let building = view.clone();
             let (index, history, pairs) = self

@@ -1,6 +1,11 @@
 //! Plain views as of each question, by the point-in-time join.
 
-use std::{collections::HashSet, fs, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use arrow::array::RecordBatch;
 use domain::{Column, Field, Frame, Timestamp, Value, ValueType};
@@ -10,7 +15,7 @@ use crate::{
     answer::{Newest, ViewRows},
     error::{Doing as _, FeatureError},
     join::{Feature, Join, JoinKey, JoinView, Joined, Mode, Options, Part, Sequence, Spine},
-    table::{self, REPLACES, ROW, SourceTable},
+    table::{self, Mark, REPLACES, ROW, SourceTable},
     view::{Rule, SourcePlan, ViewPlan},
 };
 
@@ -60,17 +65,24 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// The rows numbered below `rows` with event time up to `to`.
+    /// The columns (by position in the source) of the rows that stood at the mark, or stand now, with event time up to
+    /// `to`.
     pub(crate) async fn read(
         plan: &SourcePlan,
         table: &SourceTable,
+        columns: &BTreeSet<usize>,
         to: Timestamp,
-        rows: u64,
+        mark: Option<&Mark>,
     ) -> Result<Self, FeatureError> {
+        let mut wanted = columns.clone();
+        wanted.insert(plan.timestamp);
+        wanted.extend(plan.created);
+        let field = |at: &usize| Field::new(plan.names[*at].clone(), plan.definition.columns[*at].kind);
         let column = plan.definition.timestamp.to_string();
         // A row and the one that puts it right have the same event time.
-        let batches = table.batches(Some(TimeRange { column, from: Timestamp::MIN, to })).await?;
-        let below = i64::try_from(rows).unwrap_or(i64::MAX);
+        let range = TimeRange { column, from: Timestamp::MIN, to };
+        let batches = table.rows_of(wanted.iter().map(field).collect(), Some(range), mark).await?.1;
+        let below = mark.map_or(i64::MAX, |mark| i64::try_from(mark.rows).unwrap_or(i64::MAX));
         let mut replaced = HashSet::new();
         for batch in &batches {
             let (numbers, replaces) = (table::numbers(batch, ROW)?, table::numbers(batch, REPLACES)?);

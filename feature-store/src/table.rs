@@ -1,11 +1,11 @@
-//! Where the rows of one source are kept: its table in parts, and the table of rows set aside.
+//! Where the rows of one source are kept: a log, behind it a Delta Lake table, and the table of rows set aside.
 //!
-//! A part is a table with fixed columns. When a source gains a column a new part begins; rows of older parts
-//! have nulls there. Beside the source's own columns stand `_row` (number from 0 in order of ingestion),
-//! `_replaces` (number of the row this one corrects) and `_ingested_at`.
+//! Beside the source's own columns stand `_row` (number from 0 in order of ingestion), `_replaces` (number of the row
+//! this one corrects) and `_ingested_at`. The newest rows are in the log only; sealing moves them into the Delta table.
+//! When a source gains a column, older rows have nulls there.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,14 +14,20 @@ use std::{
 
 use arrow::{
     array::{AsArray as _, Int64Array, RecordBatch},
-    datatypes::Int64Type,
+    datatypes::{Int64Type, SchemaRef},
 };
-use domain::{Column, Digest, Field, Frame, SourceName, Timestamp, Value, ValueType, definition::SourceColumn};
-use serde::{Deserialize, Serialize};
+use domain::{
+    Column, Digest, Field, Frame, SourceName, Timestamp, Value, ValueType,
+    definition::{Source, SourceColumn},
+};
+use lake::{Lake, LakeTable, Layout, Snapshot};
 use storage::{StorageError, Table, Tables, TimeRange};
 use tokio::sync::Mutex;
 
-use crate::error::{Doing as _, FeatureError};
+use crate::{
+    error::{Doing as _, FeatureError},
+    view::SourcePlan,
+};
 
 pub(crate) const ROW: &str = "_row";
 pub(crate) const REPLACES: &str = "_replaces";
@@ -35,41 +41,46 @@ pub(crate) struct StoredRow {
     pub(crate) values: Vec<Value>,
 }
 
-/// The columns of one part, as `Meta` keeps them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PartSpec {
-    /// From 1.
-    pub(crate) number: i64,
-    pub(crate) columns: Vec<Field>,
+/// The name of a source's log among all tables.
+pub(crate) fn log_name(source: &SourceName) -> String {
+    format!("source.{source}")
 }
 
-impl PartSpec {
-    /// Whether the part holds exactly these columns, in any order.
-    pub(crate) fn fits(&self, columns: &[SourceColumn]) -> bool {
-        self.columns.len() == columns.len() && columns.iter().all(|c| self.kind(c.name.as_str()) == Some(c.kind))
-    }
-
-    pub(crate) fn kind(&self, name: &str) -> Option<ValueType> {
-        self.columns.iter().find(|field| &*field.name == name).map(|field| field.kind)
-    }
-
-    fn table_name(&self, source: &SourceName) -> String {
-        match self.number {
-            1 => format!("source.{source}"),
-            number => format!("source.{source}.{number}"),
-        }
-    }
+/// The source's columns and those of the system, as rows are written.
+pub(crate) fn stored_schema(columns: &[Field]) -> SchemaRef {
+    let mut fields = columns.to_vec();
+    fields.push(Field::new(ROW, ValueType::Int));
+    fields.push(Field::new(REPLACES, ValueType::Int));
+    fields.push(Field::new(INGESTED_AT, ValueType::Timestamp));
+    storage::schema_of(&fields)
 }
 
+pub(crate) fn fields_of(source: &Source) -> Vec<Field> {
+    source.columns.iter().map(|column| Field::new(column.name.as_str(), column.kind)).collect()
+}
+
+/// The columns that rows are sorted by: the keys of the source's views, those of the most views first.
+pub(crate) fn sort_columns(plan: &SourcePlan) -> Vec<String> {
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    for key in plan.views.iter().flat_map(|view| &view.keys) {
+        *uses.entry(key.name.as_str()).or_default() += 1;
+    }
+    let mut names: Vec<(&str, usize)> = uses.into_iter().collect();
+    names.sort_by_key(|(name, uses)| (std::cmp::Reverse(*uses), *name));
+    names.into_iter().map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The log as it is open, and the source's columns in it.
 #[derive(Clone)]
-struct Part {
-    spec: PartSpec,
+struct Log {
     table: Table,
+    columns: Arc<[Field]>,
 }
 
 /// The rows of one source.
 pub(crate) struct SourceTable {
-    parts: RwLock<Vec<Part>>,
+    log: RwLock<Log>,
+    pub(crate) lake: LakeTable,
     pub(crate) quarantine: Table,
     /// Held by whoever writes rows or rebuilds what hangs on them.
     pub(crate) writing: Mutex<()>,
@@ -84,86 +95,85 @@ pub(crate) struct SourceTable {
 pub(crate) struct Mark {
     pub(crate) rows: u64,
     pub(crate) digest: Digest,
+    /// The Delta table's version then. What it lacked of the rows was in the log.
+    pub(crate) version: u64,
 }
 
 impl SourceTable {
-    /// Opens all parts, making those that do not exist yet.
-    pub(crate) async fn open(tables: &Tables, source: &SourceName, specs: Vec<PartSpec>) -> Result<Self, FeatureError> {
+    /// Opens log and table, making those that do not exist yet.
+    pub(crate) async fn open(tables: &Tables, lake: &Lake, plan: &SourcePlan) -> Result<Self, FeatureError> {
+        let source = &plan.definition;
         let quarantine = tables
-            .table(&format!("quarantine.{source}"), storage::schema_of(&quarantine_fields()))
+            .table(&format!("quarantine.{}", source.name), storage::schema_of(&quarantine_fields()))
             .await
             .doing("open a quarantine table")?;
-        let opened = Self {
-            parts: RwLock::default(),
+        let lake = lake_table(lake, plan).await?;
+        let log = open_log(tables, &lake, source).await?;
+        Ok(Self {
+            log: RwLock::new(log),
+            lake,
             quarantine,
             writing: Mutex::default(),
             applied: AtomicU64::new(0),
             unsure: AtomicBool::new(false),
-        };
-        opened.extend(tables, source, specs).await?;
-        Ok(opened)
+        })
     }
 
-    /// Opens the parts of `specs` that are not open yet; new rows go to the last.
-    pub(crate) async fn extend(
-        &self,
-        tables: &Tables,
-        source: &SourceName,
-        specs: Vec<PartSpec>,
-    ) -> Result<(), FeatureError> {
-        let open = self.parts().len();
-        for spec in specs.into_iter().skip(open) {
-            let mut fields = spec.columns.clone();
-            fields.push(Field::new(ROW, ValueType::Int));
-            fields.push(Field::new(REPLACES, ValueType::Int));
-            fields.push(Field::new(INGESTED_AT, ValueType::Timestamp));
-            let table = tables.table(&spec.table_name(source), storage::schema_of(&fields)).await;
-            let table = table.doing("open a source table")?;
-            self.parts.write().unwrap_or_else(PoisonError::into_inner).push(Part { spec, table });
+    /// Goes on with the columns that the source has by now. The caller holds `writing` and has flushed.
+    pub(crate) async fn reshape(&self, tables: &Tables, plan: &SourcePlan) -> Result<(), FeatureError> {
+        self.lake.sort_by(sort_columns(plan));
+        let log = self.log();
+        if log.fits(&plan.definition.columns) || log.table.here().is_err() {
+            return Ok(());
         }
+        tables.retire(&log.table).await.doing("close a source's log")?;
+        let log = open_log(tables, &self.lake, &plan.definition).await?;
+        *self.log.write().unwrap_or_else(PoisonError::into_inner) = log;
         Ok(())
     }
 
-    fn parts(&self) -> Vec<Part> {
-        self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn log(&self) -> Log {
+        self.log.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn specs(&self) -> Vec<PartSpec> {
-        self.parts().into_iter().map(|part| part.spec).collect()
+    /// Whether the log has exactly these columns, in any order.
+    pub(crate) fn fits(&self, columns: &[SourceColumn]) -> bool {
+        self.log().fits(columns)
     }
 
     /// [`StorageError::Elsewhere`] where another server of the database keeps the rows.
     pub(crate) fn here(&self) -> Result<(), StorageError> {
-        self.parts().iter().try_for_each(|part| part.table.here())
+        self.log().table.here()
     }
 
     /// Rows ever accepted.
     pub(crate) fn rows(&self) -> u64 {
-        self.parts().iter().map(|part| part.table.rows()).sum()
+        self.log().table.rows()
+    }
+
+    /// Moves the rows that are only in the log into the Delta table.
+    pub(crate) async fn seal(&self) -> Result<(), FeatureError> {
+        self.log().table.flush().await.doing("seal rows of a source")
     }
 
     /// Names of the columns that stored rows have, with their types.
-    pub(crate) fn stored_columns(&self) -> Vec<Field> {
-        let mut fields: Vec<Field> = Vec::new();
-        for part in self.parts().into_iter().filter(|part| part.table.rows() > 0) {
-            for field in part.spec.columns {
-                if !fields.iter().any(|known| known.name == field.name) {
-                    fields.push(field);
-                }
-            }
+    pub(crate) fn stored_columns(&self) -> Result<Vec<Field>, FeatureError> {
+        let Log { table, columns } = self.log();
+        let (sealed, logged) = table.logged();
+        if !logged.is_empty() {
+            return Ok(columns.to_vec());
         }
-        fields
+        let sealed = self.lake.snapshot().filter(|_| sealed > 0).map(|snapshot| snapshot.schema()).transpose();
+        let Some(sealed) = sealed.doing("read a table's columns")? else { return Ok(Vec::new()) };
+        Ok(columns.iter().filter(|field| sealed.column_with_name(&field.name).is_some()).cloned().collect())
     }
 
     /// The table's present state. Call it while holding `writing`, so that rows and digest belong together.
     pub(crate) fn mark(&self) -> Mark {
-        let parts = self.parts();
-        let digests: Vec<Digest> = parts.iter().map(|part| part.table.snapshot()).collect();
-        let digest = match digests.as_slice() {
-            [only] => *only,
-            all => Digest::of_parts(all.iter().map(|d| d.as_bytes().as_slice())),
-        };
-        Mark { rows: parts.iter().map(|part| part.table.rows()).sum(), digest }
+        // The version first: what is sealed in between, a later one has.
+        let version = self.lake.snapshot().map_or(0, |snapshot| snapshot.version());
+        let table = self.log().table;
+        Mark { rows: table.rows(), digest: table.snapshot(), version }
     }
 
     /// Appends accepted rows; durable when it returns. The caller holds `writing`.
@@ -173,11 +183,9 @@ impl SourceTable {
         rows: &[StoredRow],
         at: Timestamp,
     ) -> Result<(), FeatureError> {
-        let Some(part) = self.parts().pop() else {
-            return Err(FeatureError::Corrupt { what: "source table", reason: "it has no part".into() });
-        };
+        let log = self.log();
         let mut frame = Frame::of_rows(rows.len());
-        for field in &part.spec.columns {
+        for field in &*log.columns {
             let from = columns.iter().position(|column| column.name.as_str() == &*field.name);
             let mut column = Column::with_capacity(field.kind, rows.len());
             for row in rows {
@@ -191,7 +199,7 @@ impl SourceTable {
         frame.add(INGESTED_AT, Column::Timestamp(vec![Some(at); rows.len()]))?;
         let batch = storage::to_batch(&frame).doing("write rows")?;
         self.unsure.store(true, Ordering::SeqCst);
-        part.table.append(batch).await.doing("write rows")?;
+        log.table.append(batch).await.doing("write rows")?;
         self.unsure.store(false, Ordering::SeqCst);
         Ok(())
     }
@@ -200,51 +208,86 @@ impl SourceTable {
     /// are not given twice. The caller holds `writing`.
     pub(crate) async fn settle(&self) -> Result<(), FeatureError> {
         if self.unsure.load(Ordering::SeqCst) {
-            for part in self.parts() {
-                // The table does one thing after the other: a flush comes behind whatever was begun.
-                part.table.flush().await.doing("settle an earlier write")?;
-            }
+            // The log does one thing after the other: a flush comes behind whatever was begun.
+            self.log().table.flush().await.doing("settle an earlier write")?;
             self.unsure.store(false, Ordering::SeqCst);
         }
         Ok(())
     }
 
     /// The named columns (as `fields` types them) and `_row`, `_replaces` of all rows in the range, in order of
-    /// ingestion; columns that older parts have not are null there.
-    pub(crate) async fn scan(&self, fields: &[Field], range: Option<TimeRange>) -> Result<Frame, FeatureError> {
-        let mut frames = Vec::new();
-        for part in self.parts().into_iter().filter(|part| part.table.rows() > 0) {
-            let batches = part.table.scan(range.clone()).await.doing("read rows")?;
-            if batches.iter().all(|batch| batch.num_rows() == 0) {
-                continue;
-            }
-            frames.push(project(&part.spec, fields, &batches)?);
+    /// ingestion; columns that older rows have not are null there. With a mark, as the table stood then (rows that
+    /// came later may be among them); otherwise rows that others replaced may be missing.
+    pub(crate) async fn scan(
+        &self,
+        fields: &[Field],
+        range: Option<TimeRange>,
+        mark: Option<&Mark>,
+    ) -> Result<Frame, FeatureError> {
+        let (schema, batches) = self.rows_of(fields.to_vec(), range, mark).await?;
+        let frame = storage::from_batches(&schema, &batches).doing("read rows")?;
+        let numbers = ints(&frame, ROW)?;
+        if numbers.is_sorted() {
+            return Ok(frame);
         }
-        if frames.len() == 1 {
-            return Ok(frames.remove(0));
-        }
-        let rows = frames.iter().map(Frame::rows).sum();
-        let mut all = Frame::of_rows(rows);
-        for field in fields.iter().cloned().chain(system_fields()) {
-            let mut column = Column::with_capacity(field.kind, rows);
-            for frame in &frames {
-                let from = frame.require(&field.name)?;
-                for row in 0..frame.rows() {
-                    column.push(from.get(row)).map_err(|e| corrupt(format!("{}: {e}", field.name)))?;
-                }
-            }
-            all.add(field.name, column)?;
-        }
-        Ok(all)
+        let mut order: Vec<usize> = (0..numbers.len()).collect();
+        order.sort_unstable_by_key(|&row| numbers[row]);
+        Ok(frame.take(&order))
     }
 
-    /// All columns of all rows in the range, in order of ingestion. Batches of older parts lack columns.
-    pub(crate) async fn batches(&self, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, FeatureError> {
-        let mut batches = Vec::new();
-        for part in self.parts().into_iter().filter(|part| part.table.rows() > 0) {
-            batches.extend(part.table.scan(range.clone()).await.doing("read rows")?);
+    /// The rows that [`SourceTable::scan`] gives, in no particular order, and their schema.
+    pub(crate) async fn rows_of(
+        &self,
+        mut fields: Vec<Field>,
+        range: Option<TimeRange>,
+        mark: Option<&Mark>,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>), FeatureError> {
+        fields.extend(system_fields());
+        let schema = storage::schema_of(&fields);
+        let mut tries = 0;
+        loop {
+            match self.batches(&schema, range.clone(), mark).await {
+                // Files that were compacted and cleared away while they were read: the newest version has the rows.
+                Err(FeatureError::Storage { source: StorageError::Gone { .. }, .. }) if mark.is_none() && tries < 3 => {
+                    tries += 1;
+                }
+                read => return Ok((schema, read?)),
+            }
         }
+    }
+
+    /// One try of [`SourceTable::rows_of`].
+    async fn batches(
+        &self,
+        schema: &SchemaRef,
+        range: Option<TimeRange>,
+        mark: Option<&Mark>,
+    ) -> Result<Vec<RecordBatch>, FeatureError> {
+        let table = self.log().table;
+        table.here().doing("read rows")?;
+        // The log before the table: what is sealed in between is in both, and counted once below.
+        let (first, logged) = table.logged();
+        let snapshot = match mark {
+            Some(mark) => self.snapshot_at(mark).await?,
+            None => self.lake.snapshot(),
+        };
+        let sealed = snapshot.as_ref().map_or(0, Snapshot::rows);
+        let span = range.map(|range| (range.from.micros(), range.to.micros()));
+        let mut batches = match snapshot {
+            Some(snapshot) => snapshot.scan(schema, span).await.doing("read rows")?,
+            None => Vec::new(),
+        };
+        batches.extend(self.lake.rest(schema, span, &logged, sealed.saturating_sub(first)).doing("read rows")?);
         Ok(batches)
+    }
+
+    async fn snapshot_at(&self, mark: &Mark) -> Result<Option<Snapshot>, FeatureError> {
+        match self.lake.snapshot() {
+            Some(newest) if newest.version() != mark.version => Ok(Some(
+                self.lake.with_rows(mark.version, mark.rows).await.doing("read an earlier version of a table")?,
+            )),
+            newest => Ok(newest),
+        }
     }
 
     /// All columns of the rows that `wanted` names (by number), as stored rows in order of ingestion.
@@ -255,7 +298,7 @@ impl SourceTable {
         wanted: impl Fn(i64) -> bool,
     ) -> Result<Vec<StoredRow>, FeatureError> {
         let fields: Vec<Field> = columns.iter().map(|c| Field::new(c.name.as_str(), c.kind)).collect();
-        let frame = self.scan(&fields, range).await?;
+        let frame = self.scan(&fields, range, None).await?;
         let numbers = ints(&frame, ROW)?;
         let replaces = ints(&frame, REPLACES)?;
         let columns: Vec<&Column> = fields.iter().map(|f| frame.require(&f.name)).collect::<Result<_, _>>()?;
@@ -274,6 +317,36 @@ impl SourceTable {
     pub(crate) fn behind(&self) -> bool {
         self.applied.load(Ordering::SeqCst) < self.rows()
     }
+}
+
+impl Log {
+    fn fits(&self, columns: &[SourceColumn]) -> bool {
+        let kind = |name: &str| self.columns.iter().find(|field| &*field.name == name).map(|field| field.kind);
+        self.columns.len() == columns.len() && columns.iter().all(|c| kind(c.name.as_str()) == Some(c.kind))
+    }
+}
+
+/// The source's Delta table, where its rows lie.
+pub(crate) async fn lake_table(lake: &Lake, plan: &SourcePlan) -> Result<LakeTable, FeatureError> {
+    let layout = Layout {
+        time: plan.definition.timestamp.to_string(),
+        row: ROW.to_owned(),
+        replaces: REPLACES.to_owned(),
+        sorted_by: sort_columns(plan),
+    };
+    lake.table(plan.definition.name.as_str(), layout).await.doing("open a source's table")
+}
+
+async fn open_log(tables: &Tables, lake: &LakeTable, source: &Source) -> Result<Log, FeatureError> {
+    let columns = fields_of(source);
+    let schema = stored_schema(&columns);
+    let table = tables.vaulted(&log_name(&source.name), schema.clone(), Arc::new(lake.clone())).await;
+    let table = table.doing("open a source's log")?;
+    if table.here().is_ok() {
+        // Readers find an empty table before the first rows come.
+        lake.ensure(&schema).await.doing("make a source's table")?;
+    }
+    Ok(Log { table, columns: columns.into() })
 }
 
 pub(crate) fn corrupt(reason: String) -> FeatureError {
@@ -298,34 +371,6 @@ pub(crate) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int6
     column.ok_or_else(|| corrupt(format!("a batch without int column {name}")))
 }
 
-fn project(spec: &PartSpec, fields: &[Field], batches: &[RecordBatch]) -> Result<Frame, FeatureError> {
-    let all: Vec<Field> = fields.iter().cloned().chain(system_fields()).collect();
-    let present: Vec<&Field> = all.iter().filter(|f| f.name.starts_with('_') || spec.kind(&f.name).is_some()).collect();
-    let narrow = batches
-        .iter()
-        .map(|batch| {
-            let schema = batch.schema();
-            let indices = present.iter().map(|f| schema.index_of(&f.name)).collect::<Result<Vec<_>, _>>()?;
-            batch.project(&indices)
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| corrupt(e.to_string()))?;
-    let Some(schema) = narrow.first().map(RecordBatch::schema) else {
-        return Err(corrupt("no batch".into()));
-    };
-    let mut frame = storage::from_batches(&schema, &narrow).doing("read rows")?;
-    for field in &all {
-        if frame.column(&field.name).is_none() {
-            let mut nulls = Column::with_capacity(field.kind, frame.rows());
-            for _ in 0..frame.rows() {
-                nulls.push(Value::Null).map_err(|e| corrupt(e.to_string()))?;
-            }
-            frame.add(field.name.clone(), nulls)?;
-        }
-    }
-    Ok(frame)
-}
-
 /// Positions of the rows below `rows` that no later row replaces.
 pub(crate) fn standing(frame: &Frame, rows: u64) -> Result<Vec<usize>, FeatureError> {
     let numbers = ints(frame, ROW)?;
@@ -348,4 +393,4 @@ pub(crate) fn quarantine_fields() -> [Field; 5] {
 }
 
 /// Shared by those who open or look up tables.
-pub(crate) type Shelf = std::collections::BTreeMap<SourceName, Arc<SourceTable>>;
+pub(crate) type Shelf = BTreeMap<SourceName, Arc<SourceTable>>;

@@ -1,8 +1,9 @@
-use domain::{ServiceName, SourceName};
+use domain::{ServiceName, SourceName, Span};
 use feature_store::{Answer, IngestReport};
 use proto::{
     features::{
-        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, feature_store_server::FeatureStore,
+        Compaction, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, Table, TableRequest,
+        Vacuum, VacuumRequest, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
@@ -86,5 +87,41 @@ impl FeatureStore for Door {
         let (service, spine) = self.spine(request.into_inner())?;
         let found = self.app.features.historical(&service, &spine.keys, &spine.at).await.map_err(refuse)?;
         Ok(respond(&spine, &found))
+    }
+
+    async fn get_table(&self, request: Request<TableRequest>) -> Result<Response<Table>, Status> {
+        let source: SourceName = read("source", &request.into_inner().source)?;
+        let table = self.app.features.table(&source).await.map_err(refuse)?;
+        Ok(Response::new(Table {
+            location: table.location,
+            version: table.version,
+            rows: table.rows,
+            unsealed_rows: table.unsealed_rows,
+            file_rows: table.file_rows,
+            files: table.files,
+            bytes: table.bytes,
+        }))
+    }
+
+    async fn compact_table(&self, request: Request<TableRequest>) -> Result<Response<Compaction>, Status> {
+        let source: SourceName = read("source", &request.into_inner().source)?;
+        let done = self.app.features.compact(&source, &storage::caller_or("grpc")).await.map_err(refuse)?;
+        Ok(Response::new(Compaction {
+            rows_sealed: done.rows_sealed,
+            files_before: done.files_before,
+            files_after: done.files_after,
+            bytes_before: done.bytes_before,
+            bytes_after: done.bytes_after,
+            rows_dropped: done.rows_dropped,
+            more: done.more,
+        }))
+    }
+
+    async fn vacuum_table(&self, request: Request<VacuumRequest>) -> Result<Response<Vacuum>, Status> {
+        let VacuumRequest { source, keep } = request.into_inner();
+        let source: SourceName = read("source", &source)?;
+        let keep: Span = read("keep", if keep.is_empty() { "30d" } else { &keep })?;
+        let gone = self.app.features.vacuum(&source, keep, &storage::caller_or("grpc")).await.map_err(refuse)?;
+        Ok(Response::new(Vacuum { files: gone.files, bytes: gone.bytes }))
     }
 }

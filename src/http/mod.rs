@@ -17,6 +17,7 @@ mod pipelines;
 pub mod problem;
 mod registry;
 mod review;
+mod tables;
 mod webhooks;
 pub mod wires;
 
@@ -57,6 +58,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(health::routes())
         .merge(definitions::routes())
         .merge(features::routes())
+        .merge(tables::routes())
         .merge(registry::routes())
         .merge(content::routes())
         .merge(approvals::routes())

@@ -69,6 +69,9 @@ pub enum StorageError {
     /// The rows lie in the data directory of another server of the same database.
     #[error("table `{table}` is kept by another server, whose data directory is `{keeper}`")]
     Elsewhere { table: String, keeper: String },
+    /// An earlier state whose files were cleared away.
+    #[error("{what} is not kept any more")]
+    Gone { what: String },
     /// The blobs of a bucket belong to another database.
     #[error("{place} belongs to another installation (`{owner}`)")]
     Claimed { place: String, owner: String },
@@ -110,7 +113,7 @@ impl StorageError {
 impl Coded for StorageError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::NoSuchBlob(_) => ErrorCode::NotFound,
+            Self::NoSuchBlob(_) | Self::Gone { .. } => ErrorCode::NotFound,
             Self::Corrupt { .. } => ErrorCode::DataLoss,
             Self::Io { .. }
             | Self::Objects { .. }
@@ -147,6 +150,7 @@ impl Coded for StorageError {
                 "start the millpond that wrote this data directory, or give this one another".into()
             }
             Self::Cleared(_) => "send it again".into(),
+            Self::Gone { .. } => "use a newer one; tables.keep_versions says for how long they are kept".into(),
             Self::Claimed { .. } => {
                 "give this one another prefix in objects.url; if its database took over from the other's, remove the object \
                  `owner` under the prefix"

@@ -3,7 +3,7 @@
 //! - [`Blobs`]: immutable bytes by digest. [`Kv`]: ordered keys for online values.
 //! - [`Meta`]: relational state with one writer, and the [`Journal`] of what changed, in the same transaction.
 //! - [`Collector`]: removes the blobs that nothing names any more.
-//! - [`Tables`]: append-only columnar rows, a write-ahead log in front of Parquet segments.
+//! - [`Tables`]: append-only columnar rows, a write-ahead log in front of Parquet segments, or of a [`Vault`].
 //!
 //! Nothing here knows a word of machine learning. What is durable, atomic or unknown after a failure is
 //! said at each method; [`testing`] holds the suites and faulty twins that hold implementations to it.
@@ -22,8 +22,10 @@ mod kv;
 mod list;
 mod manifest;
 mod meta;
+mod recover;
 mod segment;
 mod table;
+mod vault;
 mod wal;
 mod writer;
 
@@ -39,6 +41,7 @@ pub use journal::{BadHead, Head, Journal};
 pub use kv::{EmbeddedKv, Floor, Kv, Pair};
 pub use meta::{Meta, Migration, Tx};
 pub use table::{Table, Tables, TimeRange};
+pub use vault::{Kept, Vault};
 
 /// The SQL library whose types stand in [`Meta`]'s signatures, so that rooms use the same one.
 pub use sqlx;

@@ -66,6 +66,8 @@ pub(crate) async fn claim(
             }
             _ => Ok(None),
         },
+        // Its keeper has not handed its rows over yet, which is for the keeper to do.
+        Some((_, Some(kept))) if columns == VAULTED && keeper.is_some_and(|keeper| keeper != kept) => Ok(Some(kept)),
         Some((found, _)) => {
             let differing = found.lines().zip(columns.lines()).find(|(a, b)| a != b);
             let detail = differing.map_or_else(
@@ -85,6 +87,33 @@ pub(crate) async fn claim(
             Ok(None)
         }
     }
+}
+
+/// What stands as the columns of a table whose rows a vault keeps. No table's own columns read like this.
+pub(crate) const VAULTED: &str = "(in a vault)";
+
+/// Whether the manifest keeps the rows of this table.
+pub(crate) async fn keeps(meta: &Meta, table: &str) -> Result<bool, StorageError> {
+    let columns: Option<String> = sqlx::query_scalar("SELECT columns FROM tables WHERE name = $1")
+        .bind(table)
+        .fetch_optional(meta.reader())
+        .await?;
+    Ok(columns.is_some_and(|columns| columns != VAULTED))
+}
+
+/// Forgets the segments of these tables. The first goes on with a vault, the others are gone.
+pub(crate) async fn hand_over(meta: &Meta, tables: &[String]) -> Result<(), StorageError> {
+    let mut tx = meta.begin().await?;
+    for (position, table) in tables.iter().enumerate() {
+        sqlx::query("DELETE FROM segments WHERE table_name = $1").bind(table).execute(tx.conn()).await?;
+        let statement = if position == 0 {
+            sqlx::query("UPDATE tables SET columns = $2 WHERE name = $1").bind(table).bind(VAULTED)
+        } else {
+            sqlx::query("DELETE FROM tables WHERE name = $1").bind(table)
+        };
+        statement.execute(tx.conn()).await?;
+    }
+    tx.commit().await
 }
 
 /// The table's segments in row order.

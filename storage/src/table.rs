@@ -3,31 +3,29 @@
 //! A row is in exactly one place: a segment of the manifest, or a log file that no segment covers. Moving rows
 //! from log to segment is one row of the manifest, so a crash at any step loses and doubles nothing.
 //!
+//! A table may have a [`Vault`] instead of segments: sealed rows go there, and it says how many it has.
+//!
 //! The log lies in one data directory. Where several servers share a database, a table belongs to the directory that
 //! opened it first, its keeper; on every other server the table can be named and neither read nor written.
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, mpsc},
     thread,
 };
 
-use arrow::{
-    array::RecordBatch,
-    compute::concat_batches,
-    datatypes::{DataType, Schema, SchemaRef, TimeUnit},
-};
+use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use async_trait::async_trait;
 use domain::{Digest, Timestamp};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use crate::{
-    Blobs, Meta, References, StorageError,
+    Blobs, Kept, Meta, References, StorageError, Vault,
     disk::{self, DirLock},
     manifest,
+    recover::{Begin, describe, fit, folder_of, recover},
     segment::{self, Cut, Segment, SegmentCache},
     sql::Conn,
     wal::{self, OpenLog},
@@ -39,6 +37,9 @@ const CACHE_BYTES: usize = 512 << 20;
 /// A log longer than this is moved into a segment.
 const TAIL_ROWS_MAX: u64 = 65_536;
 const TAIL_BYTES_MAX: u64 = 32 << 20;
+/// What a vault is given at once is more: many small files cost its readers.
+const VAULTED_ROWS_MAX: u64 = 262_144;
+const VAULTED_BYTES_MAX: u64 = 128 << 20;
 /// At this many times the limits, appends wait for the segment.
 const TAIL_EXCESS: u64 = 4;
 /// Appends that may wait for one table's writer at once; more wait before it.
@@ -121,13 +122,65 @@ impl Tables {
         let segments = manifest::segments(&self.inner.meta, name).await?;
         let (dir, open_log) = (self.inner.dir.join(folder), self.inner.open_log.clone());
         let (owner, table_schema) = (name.to_owned(), schema.clone());
-        let writer =
-            tokio::task::spawn_blocking(move || recover(owner, dir, &table_schema, &columns, segments, open_log))
-                .await
-                .map_err(|_| StorageError::WorkerGone("table"))??;
-        let table = self.start(name, schema, writer)?;
+        let begin = Begin::after(&segments, &columns);
+        let writer = tokio::task::spawn_blocking(move || recover(owner, dir, &table_schema, begin, segments, open_log))
+            .await
+            .map_err(|_| StorageError::WorkerGone("table"))??;
+        let table = self.start(name, schema, None, writer)?;
         tables.insert(name.to_owned(), table.clone());
         Ok(table)
+    }
+
+    /// Opens or creates a table whose sealed rows `vault` keeps; the log begins where the vault ends.
+    ///
+    /// [`StorageError::SchemaMismatch`] while the manifest keeps its rows ([`Tables::keeps`]): hand them over first.
+    pub async fn vaulted(&self, name: &str, schema: SchemaRef, vault: Arc<dyn Vault>) -> Result<Table, StorageError> {
+        let folder = folder_of(name).ok_or_else(|| StorageError::BadTableName(name.to_owned()))?;
+        let mut tables = self.inner.tables.lock().await;
+        let keeper = self.inner.keeper.as_deref();
+        let elsewhere = manifest::claim(&self.inner.meta, name, manifest::VAULTED, keeper).await?;
+        if let Some(table) = tables.get(name) {
+            return Ok(table.clone());
+        }
+        let table = if let Some(keeper) = elsewhere {
+            self.elsewhere(name, schema, keeper)
+        } else {
+            let begin = vault.kept().await?.map_or_else(|| Begin::of(name), Begin::from);
+            let (dir, open_log) = (self.inner.dir.join(folder), self.inner.open_log.clone());
+            let (owner, table_schema) = (name.to_owned(), schema.clone());
+            let recovered = move || recover(owner, dir, &table_schema, begin, Vec::new(), open_log);
+            let writer = tokio::task::spawn_blocking(recovered).await;
+            let writer = writer.map_err(|_| StorageError::WorkerGone("table"))??;
+            self.start(name, schema, Some(vault), writer)?
+        };
+        tables.insert(name.to_owned(), table.clone());
+        Ok(table)
+    }
+
+    /// Whether the manifest keeps the rows of a table of this name.
+    pub async fn keeps(&self, name: &str) -> Result<bool, StorageError> {
+        manifest::keeps(&self.inner.meta, name).await
+    }
+
+    /// Forgets the segments of these tables, whose logs are flushed and whose rows a vault keeps by now. The first may be
+    /// opened with [`Tables::vaulted`] from now on; the others are gone. Their segments become garbage.
+    pub async fn hand_over(&self, names: &[String]) -> Result<(), StorageError> {
+        let mut tables = self.inner.tables.lock().await;
+        manifest::hand_over(&self.inner.meta, names).await?;
+        for name in names {
+            tables.remove(name);
+        }
+        Ok(())
+    }
+
+    /// Flushes the table and lets go of it, so that it can be opened with other columns. Handles that are left can
+    /// still read what it has.
+    pub async fn retire(&self, table: &Table) -> Result<(), StorageError> {
+        let mut tables = self.inner.tables.lock().await;
+        table.flush().await?;
+        table.inner.retire();
+        tables.remove(&table.inner.name);
+        Ok(())
     }
 
     /// Claims something that has no rows and that only one of the servers of a shared database may do. Gives the data
@@ -140,18 +193,25 @@ impl Tables {
 
     fn elsewhere(&self, name: &str, schema: SchemaRef, keeper: String) -> Table {
         let chain = Digest::of(describe(&schema).as_bytes());
-        let state = State { segments: Vec::new(), sealed: None, tail: Tail::default(), chain, broken: None };
-        self.handle(name, schema, Arc::new(RwLock::new(state)), PathBuf::new(), Err(keeper))
+        let state =
+            State { segments: Vec::new(), vaulted: 0, sealed: None, tail: Tail::default(), chain, broken: None };
+        self.handle(name, schema, None, Arc::new(RwLock::new(state)), PathBuf::new(), Err(keeper))
     }
 
-    fn start(&self, name: &str, schema: SchemaRef, writer: Writer) -> Result<Table, StorageError> {
+    fn start(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        vault: Option<Arc<dyn Vault>>,
+        writer: Writer,
+    ) -> Result<Table, StorageError> {
         let (state, dir) = (writer.state.clone(), writer.dir.clone());
         let (commands, received) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(format!("log {name}"))
             .spawn(move || writer.run(&received))
             .map_err(StorageError::io("start the writer of a table"))?;
-        Ok(self.handle(name, schema, state, dir, Ok((commands, thread))))
+        Ok(self.handle(name, schema, vault, state, dir, Ok((commands, thread))))
     }
 
     /// With the writer's end, or with who keeps the table instead.
@@ -159,6 +219,7 @@ impl Tables {
         &self,
         name: &str,
         schema: SchemaRef,
+        vault: Option<Arc<dyn Vault>>,
         state: Arc<RwLock<State>>,
         dir: PathBuf,
         writer: Result<(mpsc::Sender<Command>, thread::JoinHandle<()>), String>,
@@ -168,6 +229,7 @@ impl Tables {
         let inner = Inner {
             name: name.to_owned(),
             schema,
+            vault,
             meta: self.inner.meta.clone(),
             blobs: self.inner.blobs.clone(),
             cache: self.inner.cache.clone(),
@@ -194,88 +256,6 @@ impl Tables {
     }
 }
 
-/// A folder name for any table name of 1 to 120 characters: what is not lowercase is written as `%xx`.
-fn folder_of(name: &str) -> Option<String> {
-    if name.is_empty() || name.len() > 120 {
-        return None;
-    }
-    let mut folder = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => folder.push(char::from(byte)),
-            // A table is never called `.` or `..` on disk.
-            other => write!(folder, "%{other:02x}").ok()?,
-        }
-    }
-    // 120 characters of three each would be more than file systems take.
-    (folder.len() <= 240).then_some(folder)
-}
-
-/// The columns as the manifest keeps and compares them, one a line.
-fn describe(schema: &Schema) -> String {
-    let utc = |zone: &Option<Arc<str>>| zone.as_deref() == Some("UTC");
-    let lines = schema.fields().iter().map(|field| {
-        let data_type = match field.data_type() {
-            DataType::Boolean => "bool".to_owned(),
-            DataType::Int64 => "int64".to_owned(),
-            DataType::Float64 => "float64".to_owned(),
-            DataType::Utf8 => "utf8".to_owned(),
-            DataType::Timestamp(TimeUnit::Microsecond, zone) if utc(zone) => "timestamp_us_utc".to_owned(),
-            other => other.to_string(),
-        };
-        format!("{} {data_type} {}\n", field.name(), if field.is_nullable() { "null" } else { "not null" })
-    });
-    lines.collect()
-}
-
-/// Reads back the log and gives a writer that goes on where it ends.
-fn recover(
-    table: String,
-    dir: PathBuf,
-    schema: &SchemaRef,
-    columns: &str,
-    segments: Vec<Arc<Segment>>,
-    open_log: OpenLog,
-) -> Result<Writer, StorageError> {
-    let io = |doing: &str| StorageError::io(format!("{doing} {}", dir.display()));
-    disk::create_dir(&dir).map_err(io("create"))?;
-    let (covered, start) =
-        segments.last().map_or_else(|| (0, Digest::of(columns.as_bytes())), |last| (last.covered, last.chain));
-    wal::drop_covered(&dir, covered).map_err(io("clear"))?;
-    let files = wal::list(&dir).map_err(io("list"))?;
-    let (mut chain, mut tail) = (start, Tail::default());
-    for (position, (_, path)) in files.iter().enumerate() {
-        let replayed = wal::replay(path, position + 1 == files.len(), chain)?;
-        chain = replayed.chain;
-        for batch in replayed.batches {
-            let fit = fit(&table, schema, batch);
-            tail.push(fit.map_err(|e| StorageError::corrupt(path.display().to_string(), e))?, 0);
-        }
-        tail.bytes += replayed.bytes;
-    }
-    let index = files.last().map_or(covered + 1, |(index, _)| *index);
-    let file = open_log(&wal::path_of(&dir, index)).map_err(io("open a log file in"))?;
-    let state = State { segments, sealed: None, tail, chain, broken: None };
-    Ok(Writer { table, dir, index, file, open_log, state: Arc::new(RwLock::new(state)), sync_by: None })
-}
-
-/// The batch under the table's own schema.
-fn fit(table: &str, schema: &SchemaRef, batch: RecordBatch) -> Result<RecordBatch, StorageError> {
-    let bad = |detail: String| StorageError::BadRows { table: table.to_owned(), detail };
-    let found = batch.schema();
-    if found.fields().len() != schema.fields().len() {
-        return Err(bad(format!("{} columns where it has {}", found.fields().len(), schema.fields().len())));
-    }
-    for (expected, found) in schema.fields().iter().zip(found.fields()) {
-        if expected.name() != found.name() || expected.data_type() != found.data_type() {
-            let (found, found_type) = (found.name(), found.data_type());
-            let (expected, expected_type) = (expected.name(), expected.data_type());
-            return Err(bad(format!("column `{found}` ({found_type}) where `{expected}` ({expected_type}) stands")));
-        }
-    }
-    RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|e| bad(e.to_string()))
-}
-
 /// One append-only table. Clones share it; the last one dropped syncs and ends its writer.
 #[derive(Clone)]
 pub struct Table {
@@ -285,6 +265,7 @@ pub struct Table {
 struct Inner {
     name: String,
     schema: SchemaRef,
+    vault: Option<Arc<dyn Vault>>,
     meta: Meta,
     blobs: Arc<dyn Blobs>,
     cache: Arc<SegmentCache>,
@@ -366,6 +347,16 @@ impl Table {
         if excess == 0 || (excess < TAIL_EXCESS && self.inner.moving.try_lock().is_err()) {
             return;
         }
+        if excess < TAIL_EXCESS && self.inner.vault.is_some() {
+            // A vault takes its time; the caller need not.
+            let table = self.clone();
+            tokio::spawn(async move {
+                if let Err(e) = table.move_rows(true).await {
+                    tracing::warn!(table = table.inner.name, error = %e, "rows stay in the log");
+                }
+            });
+            return;
+        }
         if let Err(e) = self.move_rows(true).await {
             tracing::warn!(table = self.inner.name, error = %e, "rows stay in the log");
         }
@@ -396,7 +387,8 @@ impl Table {
         moved.await.map_err(|_| StorageError::WorkerGone("table"))?
     }
 
-    /// The rows in the order they were appended; with a range, exactly those inside it.
+    /// The rows in the order they were appended; with a range, exactly those inside it. Of a table with a vault only
+    /// those still in the log.
     pub async fn scan(&self, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, StorageError> {
         self.inner.here()?;
         let cut = range.map(|range| self.cut(&range).map(|cut| (range.column, cut))).transpose()?;
@@ -417,6 +409,39 @@ impl Table {
         let all = decoded.iter().flatten().chain(sealed).chain(&tail);
         let kept = all.map(|batch| cut.as_ref().map_or_else(|| Ok(batch.clone()), |(_, cut)| cut.apply(batch)));
         kept.filter(|batch| batch.as_ref().map_or(true, |b| b.num_rows() > 0)).collect()
+    }
+
+    /// The rows that are only in the log, in order, and the number of the first. Whatever comes before it is in the
+    /// segments, or the vault, by now.
+    #[must_use]
+    pub fn logged(&self) -> (u64, Vec<RecordBatch>) {
+        let state = self.inner.state.read().unwrap_or_else(PoisonError::into_inner);
+        let sealed = state.sealed.iter().flat_map(|sealed| &sealed.batches);
+        (state.stored(), sealed.chain(&state.tail.batches).cloned().collect())
+    }
+
+    /// How many segments the table has.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner).segments.len()
+    }
+
+    /// The rows of one segment, from 0 in row order; none past the last.
+    pub async fn segment(&self, at: usize) -> Result<Vec<RecordBatch>, StorageError> {
+        let segment = self.inner.state.read().unwrap_or_else(PoisonError::into_inner).segments.get(at).cloned();
+        match segment {
+            Some(segment) => self.inner.decoded(&segment).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// How far segments, or the vault, reach.
+    #[must_use]
+    pub fn stored(&self) -> Kept {
+        let state = self.inner.state.read().unwrap_or_else(PoisonError::into_inner);
+        let last = state.segments.last();
+        let covered = last.map_or(0, |segment| segment.covered);
+        Kept { rows: state.stored(), covered, chain: last.map_or(state.chain, |segment| segment.chain) }
     }
 
     fn cut(&self, range: &TimeRange) -> Result<Cut, StorageError> {
@@ -454,7 +479,17 @@ impl Inner {
     /// How many times over its limits the log is; 0: within.
     fn excess(&self) -> u64 {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        (state.tail.rows / TAIL_ROWS_MAX).max(state.tail.bytes / TAIL_BYTES_MAX)
+        let (rows, bytes) = match &self.vault {
+            Some(_) => (VAULTED_ROWS_MAX, VAULTED_BYTES_MAX),
+            None => (TAIL_ROWS_MAX, TAIL_BYTES_MAX),
+        };
+        (state.tail.rows / rows).max(state.tail.bytes / bytes)
+    }
+
+    /// Takes no more rows; another handle goes on with the log.
+    fn retire(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.broken = Some("its columns changed; ask for the table again".into());
     }
 
     async fn decoded(&self, segment: &Segment) -> Result<Vec<RecordBatch>, StorageError> {
@@ -481,6 +516,31 @@ impl Inner {
             (state.sealed.clone(), state.segments.len())
         };
         let Some(sealed) = sealed else { return Ok(()) };
+        let covered = sealed.through;
+        if let Some(vault) = &self.vault {
+            self.store_vaulted(&**vault, &sealed).await?;
+        } else {
+            self.store_segment(&sealed, position).await?;
+        }
+        let dir = self.dir.clone();
+        let dropped = tokio::task::spawn_blocking(move || wal::drop_covered(&dir, covered));
+        if !matches!(dropped.await, Ok(Ok(()))) {
+            tracing::warn!(table = self.name, covered, "log files whose rows are stored stay until the next start");
+        }
+        Ok(())
+    }
+
+    async fn store_vaulted(&self, vault: &dyn Vault, sealed: &Sealed) -> Result<(), StorageError> {
+        let stored = self.state.read().unwrap_or_else(PoisonError::into_inner).stored();
+        let upto = Kept { rows: stored + sealed.rows, covered: sealed.through, chain: sealed.chain };
+        vault.keep(&sealed.batches, upto).await?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.vaulted = upto.rows;
+        state.sealed = None;
+        Ok(())
+    }
+
+    async fn store_segment(&self, sealed: &Arc<Sealed>, position: usize) -> Result<(), StorageError> {
         let (rows, schema) = (sealed.clone(), self.schema.clone());
         let encoded = tokio::task::spawn_blocking(move || encode(&schema, &rows));
         let (bytes, extents) = encoded.await.map_err(|_| StorageError::WorkerGone("table"))??;
@@ -488,16 +548,9 @@ impl Inner {
         let (covered, chain) = (sealed.through, sealed.chain);
         let segment = Segment { digest, rows: sealed.rows, extents, covered, chain };
         manifest::add(&self.meta, &*self.blobs, &self.name, position, &segment).await?;
-        {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.segments.push(Arc::new(segment));
-            state.sealed = None;
-        }
-        let dir = self.dir.clone();
-        let dropped = tokio::task::spawn_blocking(move || wal::drop_covered(&dir, covered));
-        if !matches!(dropped.await, Ok(Ok(()))) {
-            tracing::warn!(table = self.name, covered, "log files that a segment covers stay until the next start");
-        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.segments.push(Arc::new(segment));
+        state.sealed = None;
         Ok(())
     }
 }

@@ -30,7 +30,9 @@ const MERGED_ROWS_MAX: usize = 8_192;
 #[derive(Debug)]
 pub(crate) struct State {
     pub segments: Vec<Arc<Segment>>,
-    /// Rows on their way into a segment.
+    /// Rows that the table's vault keeps; 0 where there is none.
+    pub vaulted: u64,
+    /// Rows on their way into a segment or the vault.
     pub sealed: Option<Arc<Sealed>>,
     pub tail: Tail,
     /// Digest of the schema and of every frame appended so far.
@@ -59,9 +61,13 @@ pub(crate) struct Sealed {
 }
 
 impl State {
+    /// Rows that stand outside the log.
+    pub(crate) fn stored(&self) -> u64 {
+        self.vaulted + self.segments.iter().map(|s| s.rows).sum::<u64>()
+    }
+
     pub(crate) fn rows(&self) -> u64 {
-        let stored: u64 = self.segments.iter().map(|s| s.rows).sum();
-        stored + self.sealed.as_ref().map_or(0, |s| s.rows) + self.tail.rows
+        self.stored() + self.sealed.as_ref().map_or(0, |s| s.rows) + self.tail.rows
     }
 }
 

@@ -9,5 +9,6 @@ mod join;
 mod leakage;
 mod lists;
 mod naive;
+mod offline;
 mod windows;
 mod world;

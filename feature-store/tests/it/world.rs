@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, IngestReport, JoinLimits};
+use feature_store::{FeatureStore, IngestReport, JoinLimits, Lake};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -36,10 +36,11 @@ impl World {
         let tables = Tables::open(meta.clone(), blobs, &path("wal")).await.unwrap();
         let kv = wrap(EmbeddedKv::open(&path("kv")).await.unwrap());
         let clock = Clock::manual("2024-06-01T00:00:00Z".parse().unwrap());
+        let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let cpu = Cpu::new(2);
-        let store = FeatureStore::open_with(meta.clone(), tables, kv, clock.clone(), cpu, joins).await.unwrap();
+        let (meta_, cpu) = (meta.clone(), Cpu::new(2));
+        let store = FeatureStore::open_with(meta_, tables, lake, kv, clock.clone(), cpu, joins).await.unwrap();
         Self { store, meta, clock, dir }
     }
 
@@ -113,4 +114,24 @@ pub fn spine(rows: &[(Option<&str>, i64)]) -> (Frame, Vec<Timestamp>) {
 /// One value of a frame.
 pub fn cell(frame: &Frame, column: &str, row: usize) -> Value {
     frame.require(column).unwrap().get(row)
+}
+
+/// What a crash at this moment would leave behind.
+pub fn copy(from: &Path) -> TempDir {
+    let to = TempDir::new().unwrap();
+    copy_into(from, to.path());
+    to
+}
+
+pub fn copy_into(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_into(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub struct Config {
     pub metadata: Metadata,
     pub objects: Objects,
     pub gc: Gc,
+    pub tables: Tables,
     pub onnx: Onnx,
     pub features: Features,
     pub serving: Serving,
@@ -109,6 +110,14 @@ pub struct Gc {
     /// Zero: never by itself.
     pub every: Span,
     pub grace: Span,
+}
+
+/// Offline tables of sources.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tables {
+    /// Zero: never by itself.
+    pub upkeep_every: Span,
+    pub keep_versions: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -200,6 +209,10 @@ impl Default for Config {
                 direct: true,
             },
             gc: Gc { every: Span::DAY, grace: Span::from_micros(7 * Span::DAY.micros()) },
+            tables: Tables {
+                upkeep_every: Span::from_micros(10 * 60_000_000),
+                keep_versions: Span::from_micros(30 * Span::DAY.micros()),
+            },
             onnx: Onnx { library: None },
             features: Features { join_memory_bytes: 1 << 30 },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },

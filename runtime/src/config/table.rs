@@ -245,6 +245,20 @@ pub const SETTINGS: &[Setting] = &[
         "How old a blob that nothing names has to be before it is removed by itself; at least an hour. Raise it to be able to go back to an older backup of the metadata."
     ),
     setting!(
+        tables.upkeep_every,
+        "duration",
+        duration,
+        ToString::to_string,
+        "How often the newest rows of every source are sealed into its offline table, for others to read, and its small files joined; 0s means never by itself. `millpond features compact` does it at once."
+    ),
+    setting!(
+        tables.keep_versions,
+        "duration",
+        two_months,
+        ToString::to_string,
+        "How long earlier versions of offline tables stay readable once their files were replaced, so that training sets can be built again; at most 60d. Lower it to save space."
+    ),
+    setting!(
         onnx.library,
         "path",
         optional_path,
@@ -394,6 +408,12 @@ fn some_time(text: &str) -> Result<Span, String> {
 fn an_hour(text: &str) -> Result<Span, String> {
     let span = duration(text)?;
     if span >= Span::HOUR { Ok(span) } else { Err("expected a duration of an hour or more, as in `7d`".to_owned()) }
+}
+
+fn two_months(text: &str) -> Result<Span, String> {
+    let span = duration(text)?;
+    let most = Span::from_micros(60 * Span::DAY.micros());
+    if span <= most { Ok(span) } else { Err("expected a duration of at most 60 days, as in `30d`".to_owned()) }
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -152,6 +152,20 @@ pub enum Features {
     List,
     /// Rows that were refused, with line and reason.
     Quarantine { source: String },
+    /// Where a source's offline table lies and what is in it.
+    #[command(after_help = "Example:\n  millpond features table weather")]
+    Table { source: String },
+    /// Seal a source's newest rows and join the small files of its offline table.
+    #[command(after_help = "Example:\n  millpond features compact weather")]
+    Compact { source: String },
+    /// Remove files that earlier versions of a source's offline table needed.
+    #[command(after_help = "Example:\n  millpond features vacuum weather --keep 7d")]
+    Vacuum {
+        source: String,
+        /// For how long earlier versions stay readable; at most 60d.
+        #[arg(long, value_name = "DURATION", default_value = "30d")]
+        keep: domain::Span,
+    },
 }
 
 #[derive(Args)]
@@ -206,7 +220,25 @@ impl Features {
                     output::rows(all, &[("line", "line"), ("column", "column"), ("reason", "reason"), ("row", "row")])
                 });
             }
+            Self::Table { source } => {
+                let answer = client.get(&format!("/api/v1/sources/{}/table", encode(source)))?;
+                output::show(global.json, &answer, pairs);
+            }
+            Self::Compact { source } => {
+                let path = format!("/api/v1/sources/{}/compact", encode(source));
+                output::show(global.json, &Client::patient(global)?.post(&path, &json!({}))?, pairs);
+            }
+            Self::Vacuum { source, keep } => {
+                let path = format!("/api/v1/sources/{}/vacuum", encode(source));
+                output::show(global.json, &Client::patient(global)?.post(&path, &json!({"keep": keep}))?, pairs);
+            }
         }
         Ok(())
     }
+}
+
+/// An object's fields, one a line.
+fn pairs(answer: &Value) -> String {
+    let fields = answer.as_object().into_iter().flatten();
+    fields.map(|(name, value)| format!("{:14} {}\n", name.replace('_', " "), output::cell(value))).collect()
 }

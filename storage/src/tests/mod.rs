@@ -11,3 +11,4 @@ mod meta;
 mod postgres;
 mod rig;
 mod table;
+mod vault;

@@ -1,0 +1,7 @@
+//! Tables as they grow, crash, shrink and are read back.
+
+mod crash;
+mod faults;
+mod maintenance;
+mod rig;
+mod table;
