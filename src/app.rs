@@ -12,7 +12,7 @@ use domain::{
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::FeatureStore;
+use feature_store::{FeatureStore, GuardConfig};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -24,7 +24,7 @@ use serving::{Serving, ServingConfig};
 use storage::{Collector, EmbeddedKv, Kv, Meta, References, Tables};
 use trainer::{Trainer, TrainerConfig};
 
-use crate::{garbage::Garbage, http::problem::chain};
+use crate::{consistency, garbage::Garbage, http::problem::chain};
 
 /// What all projects of a process share.
 #[derive(Clone)]
@@ -144,8 +144,12 @@ impl App {
                 first_retry: config.webhooks.first_retry,
             },
         );
+        let guard = GuardConfig { share: config.consistency.share, ..GuardConfig::default() };
         let features =
-            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu).await.map_err(mendable)?;
+            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), cpu, guard).await.map_err(mendable)?;
+        if config.consistency.every > Span::ZERO {
+            consistency::go_on(&house, &features, &metrics, config.consistency.every.to_std());
+        }
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
             .await
             .map_err(mendable)?;

@@ -45,6 +45,8 @@ pub enum EventKind {
     LoggedModelPurged,
     #[serde(rename = "blobs.collected")]
     BlobsCollected,
+    #[serde(rename = "features.inconsistent")]
+    FeaturesInconsistent,
     #[serde(rename = "dataset.built")]
     DatasetBuilt,
     #[serde(rename = "version.registered")]
@@ -136,6 +138,7 @@ impl EventKind {
             Self::LoggedModelChanged => "logged_model.changed",
             Self::LoggedModelPurged => "logged_model.purged",
             Self::BlobsCollected => "blobs.collected",
+            Self::FeaturesInconsistent => "features.inconsistent",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",
             Self::AliasMoved => "alias.moved",

@@ -16,6 +16,7 @@ mod dataset;
 mod error;
 mod exact;
 mod features;
+mod guard;
 mod history;
 mod hot;
 mod ingest;
@@ -48,6 +49,7 @@ pub use apply::{Action, Change};
 pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
+pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 
 use catalog::{Catalog, ServicePlan};
@@ -71,6 +73,7 @@ struct Inner {
     hot: hot::Hot,
     /// One change of definitions at a time.
     applying: Mutex<()>,
+    guard: guard::Guard,
 }
 
 impl fmt::Debug for FeatureStore {
@@ -91,6 +94,7 @@ impl FeatureStore {
         kv: Arc<dyn Kv>,
         clock: Clock,
         cpu: Cpu,
+        guard: GuardConfig,
     ) -> Result<Self, FeatureError> {
         let store = Self(Arc::new(Inner {
             meta,
@@ -102,6 +106,7 @@ impl FeatureStore {
             shelf: RwLock::default(),
             hot: hot::Hot::default(),
             applying: Mutex::default(),
+            guard: guard::Guard::new(guard),
         }));
         store.0.load().await?;
         Ok(store)

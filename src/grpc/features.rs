@@ -1,15 +1,16 @@
 use domain::{ServiceName, SourceName};
-use feature_store::{Answer, IngestReport};
+use feature_store::{Answer, GuardReport, IngestReport};
 use proto::{
     features::{
-        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, feature_store_server::FeatureStore,
+        CheckConsistencyRequest, CheckConsistencyResponse, ConsistencyRequest, ConsistencyResponse, FeatureRequest,
+        FeatureResponse, IngestRequest, IngestResponse, RowError, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
 use serde_json::Value;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Door, read, refuse};
+use super::{Door, objects, read, refuse};
 use crate::rows::{self, Rows, Spine};
 
 fn report(report: IngestReport) -> IngestResponse {
@@ -86,5 +87,42 @@ impl FeatureStore for Door {
         let (service, spine) = self.spine(request.into_inner())?;
         let found = self.app.features.historical(&service, &spine.keys, &spine.at).await.map_err(refuse)?;
         Ok(respond(&spine, &found))
+    }
+
+    async fn get_consistency(
+        &self,
+        request: Request<ConsistencyRequest>,
+    ) -> Result<Response<ConsistencyResponse>, Status> {
+        let limit = match request.into_inner().limit {
+            0 => 100,
+            limit => limit.min(10_000) as usize,
+        };
+        let state = self.app.features.consistency(limit).await.map_err(refuse)?;
+        Ok(Response::new(ConsistencyResponse {
+            share: state.share,
+            waiting: state.waiting as u64,
+            dropped: state.dropped,
+            total: Some(checked(&state.total)),
+            mismatches: objects(&state.mismatches)?,
+        }))
+    }
+
+    async fn check_consistency(
+        &self,
+        _: Request<CheckConsistencyRequest>,
+    ) -> Result<Response<CheckConsistencyResponse>, Status> {
+        let report = crate::consistency::check(&self.app.features, &self.app.metrics).await.map_err(refuse)?;
+        Ok(Response::new(checked(&report)))
+    }
+}
+
+const fn checked(report: &GuardReport) -> CheckConsistencyResponse {
+    CheckConsistencyResponse {
+        vectors: report.vectors,
+        values: report.values,
+        gone: report.gone,
+        late_data: report.late_data,
+        definition_change: report.definition_change,
+        lost_write: report.lost_write,
     }
 }

@@ -3,6 +3,7 @@
 mod dataset;
 mod definitions;
 mod durability;
+mod guard;
 mod ingestion;
 mod join;
 mod leakage;

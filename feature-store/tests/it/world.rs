@@ -3,11 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, IngestReport};
+use feature_store::{FeatureStore, GuardConfig, IngestReport};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
 use tempfile::TempDir;
+
+/// Every entity is watched.
+const WATCH_ALL: GuardConfig = GuardConfig { share: 1.0, waiting_max: 10_000 };
 
 /// A store that lives as long as its directory. `store` goes first when dropped.
 pub struct World {
@@ -36,7 +39,7 @@ impl World {
         let tables = Tables::open(meta.clone(), blobs, &path("wal")).await.unwrap();
         let kv = wrap(EmbeddedKv::open(&path("kv")).await.unwrap());
         let clock = Clock::manual("2024-06-01T00:00:00Z".parse().unwrap());
-        let store = FeatureStore::open(meta.clone(), tables, kv, clock.clone(), Cpu::new(2)).await.unwrap();
+        let store = FeatureStore::open(meta.clone(), tables, kv, clock.clone(), Cpu::new(2), WATCH_ALL).await.unwrap();
         Self { store, meta, clock, dir }
     }
 

@@ -19,7 +19,7 @@ use domain::{
     prediction::{Label, LabelOrigin, LabelTarget},
 };
 use evaluator::{Evaluator, LabelReport};
-use feature_store::FeatureStore;
+use feature_store::{FeatureStore, GuardConfig};
 use registry::Registry;
 use runtime::{Clock, Cpu, House, Metrics};
 use serde_json::{Value as Json, json};
@@ -131,7 +131,10 @@ impl World {
         let kv: Arc<dyn Kv> = Arc::new(EmbeddedKv::open(&dir.path().join("kv")).await.unwrap());
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.unwrap();
-        let features = FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), Cpu::new(1)).await.unwrap();
+        let features =
+            FeatureStore::open(meta.clone(), tables.clone(), kv, clock.clone(), Cpu::new(1), GuardConfig::default())
+                .await
+                .unwrap();
         let evaluator =
             Evaluator::open(meta.clone(), tables, clock.clone(), house.clone(), metrics.clone()).await.unwrap();
         let serving = Serving::new(

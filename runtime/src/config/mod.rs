@@ -39,6 +39,7 @@ pub struct Config {
     pub metadata: Metadata,
     pub objects: Objects,
     pub gc: Gc,
+    pub consistency: Consistency,
     pub onnx: Onnx,
     pub serving: Serving,
     pub training: Training,
@@ -108,6 +109,14 @@ pub struct Gc {
     /// Zero: never by itself.
     pub every: Span,
     pub grace: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Consistency {
+    /// 0 to 1.
+    pub share: f64,
+    /// Zero: never by itself.
+    pub every: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -194,6 +203,7 @@ impl Default for Config {
                 direct: true,
             },
             gc: Gc { every: Span::DAY, grace: Span::from_micros(7 * Span::DAY.micros()) },
+            consistency: Consistency { share: 0.01, every: seconds(300) },
             onnx: Onnx { library: None },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

@@ -245,6 +245,20 @@ pub const SETTINGS: &[Setting] = &[
         "How old a blob that nothing names has to be before it is removed by itself; at least an hour. Raise it to be able to go back to an older backup of the metadata."
     ),
     setting!(
+        consistency.share,
+        "0 to 1",
+        share,
+        ToString::to_string,
+        "Share of entities, by the hash of their key, whose feature vectors are derived again from history after they were served. Raise it where few are served; 0 watches none."
+    ),
+    setting!(
+        consistency.every,
+        "duration",
+        duration,
+        ToString::to_string,
+        "How often what was served is compared with history; 0s means never by itself. `millpond features consistency --check` does it at once."
+    ),
+    setting!(
         onnx.library,
         "path",
         optional_path,
@@ -363,6 +377,11 @@ fn number(text: &str) -> Result<usize, String> {
 
 fn positive(text: &str) -> Result<usize, String> {
     number(text).ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let lawful = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    lawful.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn bytes(text: &str) -> Result<usize, String> {

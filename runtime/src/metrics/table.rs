@@ -85,6 +85,10 @@ metrics! {
         "Rows answered, by endpoint and the version that answered.";
     IngestedRows = Counter "millpond_ingested_rows_total" ["source", "outcome"] in "rows":
         "Rows offered to a source, by outcome (accepted, duplicate, correction, quarantined).";
+    VectorsChecked = Counter "millpond_feature_vectors_checked_total" [] in "vectors":
+        "Served feature vectors that were derived again from history.";
+    FeatureMismatches = Counter "millpond_feature_mismatches_total" ["cause"] in "values":
+        "Served feature values that are not what history says, by cause (late_data, definition_change, lost_write).";
     LogDropped = Counter "millpond_log_dropped_total" ["endpoint"] in "rows":
         "Rows the prediction log could not take because its queue was full.";
     Labels = Counter "millpond_labels_total" ["endpoint", "outcome"] in "labels":

@@ -152,6 +152,8 @@ pub enum Features {
     List,
     /// Rows that were refused, with line and reason.
     Quarantine { source: String },
+    /// Whether what was served online is what history says.
+    Consistency(Consistency),
 }
 
 #[derive(Args)]
@@ -188,6 +190,45 @@ impl Lookup {
     }
 }
 
+#[derive(Args)]
+pub struct Consistency {
+    /// Compare what was served since the last check, now.
+    #[arg(long)]
+    check: bool,
+    /// Mismatches to show, newest first.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+impl Consistency {
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
+        if self.check {
+            Client::patient(global)?.post("/api/v1/features/consistency/check", &json!({}))?;
+        }
+        let answer = Client::new(global)?.get(&format!("/api/v1/features/consistency?limit={}", self.limit))?;
+        output::show(global.json, &answer, |answer| {
+            let count = |name: &str| output::cell(&answer["total"][name]);
+            let mut text = format!(
+                "{} vectors compared with history since the start, {} wait, {} let go\n\
+                 {} values: {} differ by late data, {} by a changed definition, {} by a lost write\n",
+                count("vectors"),
+                output::cell(&answer["waiting"]),
+                output::cell(&answer["dropped"]),
+                count("values"),
+                count("late_data"),
+                count("definition_change"),
+                count("lost_write"),
+            );
+            let columns = ["service", "feature", "cause", "keys", "at", "online", "offline"].map(|name| (name, name));
+            if answer["mismatches"].as_array().is_some_and(|all| !all.is_empty()) {
+                text += &output::rows(&answer["mismatches"], &columns);
+            }
+            text
+        });
+        Ok(())
+    }
+}
+
 impl Features {
     pub fn run(&self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
@@ -206,6 +247,7 @@ impl Features {
                     output::rows(all, &[("line", "line"), ("column", "column"), ("reason", "reason"), ("row", "row")])
                 });
             }
+            Self::Consistency(consistency) => consistency.run(global)?,
         }
         Ok(())
     }
