@@ -12,7 +12,7 @@ use std::{
 };
 
 use domain::{Column, Frame, ServiceName, Timestamp, definition::Definition, ports::Features as _};
-use feature_store::{FeatureStore, Format};
+use feature_store::{FeatureStore, Format, Lake, Settings};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use runtime::{Clock, Cpu};
 use serde_json::{Value as Json, json};
@@ -65,7 +65,8 @@ async fn open(dir: &Path) -> FeatureStore {
     let tables = Tables::open(meta.clone(), blobs, &dir.join("wal")).await.expect("tables");
     let kv = Arc::new(EmbeddedKv::open(&dir.join("kv")).await.expect("online store"));
     let clock = Clock::manual(Timestamp::from_micros(start()));
-    FeatureStore::open(meta, tables, kv, clock, Cpu::new(1)).await.expect("a feature store")
+    let lake = Lake::local(&dir.join("blobs/tables")).await.expect("open tables");
+    FeatureStore::open(meta, tables, lake, kv, clock, Cpu::new(1), Settings::default()).await.expect("a feature store")
 }
 
 fn row(out: &mut String, who: i64, at: i64, x: f64) {

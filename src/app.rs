@@ -12,7 +12,7 @@ use domain::{
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::{FeatureStore, JoinLimits};
+use feature_store::{FeatureStore, GuardConfig, JoinLimits, Settings};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -24,7 +24,7 @@ use serving::{Serving, ServingConfig};
 use storage::{Collector, EmbeddedKv, Kv, Meta, References, Tables};
 use trainer::{Trainer, TrainerConfig};
 
-use crate::{garbage::Garbage, http::problem::chain};
+use crate::{consistency, garbage::Garbage, http::problem::chain};
 
 /// What all projects of a process share.
 #[derive(Clone)]
@@ -146,12 +146,17 @@ impl App {
         );
         let joins = JoinLimits::fresh(config.features.join_memory_bytes, data.join("joins"))
             .with_context(|| format!("could not make room for joins in `{}`", data.display()))?;
+        let guard = GuardConfig { share: config.consistency.share, ..GuardConfig::default() };
+        let settings = Settings { joins, guard };
         let lake = crate::objects::lake(&config.objects, &data, project).await?;
-        let features = FeatureStore::open_with(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, joins)
+        let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await
             .map_err(mendable)?;
         if config.tables.upkeep_every > Span::ZERO {
             features.keep_up(&house, config.tables.upkeep_every.to_std(), config.tables.keep_versions);
+        }
+        if config.consistency.every > Span::ZERO {
+            consistency::go_on(&house, &features, &metrics, config.consistency.every.to_std());
         }
         let evaluator = Evaluator::open(meta.clone(), tables.clone(), clock.clone(), house.clone(), metrics.clone())
             .await

@@ -2,6 +2,7 @@
 
 mod app;
 mod cli;
+mod consistency;
 mod counts;
 mod garbage;
 mod grpc;

@@ -171,6 +171,8 @@ fn a_whole_session_speaks_json_where_it_is_asked_to() {
     assert!(online["rows"][0]["now__heat"].is_f64(), "{online}");
     let historical = as_json(&server, &["features", "historical", "kettle", &row]);
     assert_eq!(historical, online, "the same entity as of the same time");
+    let consistency = as_json(&server, &["features", "consistency", "--check"]);
+    assert_eq!((&consistency["share"], &consistency["total"]["lost_write"]), (&json!(0.01), &json!(0)));
     let some: [(&[&str], &str, &str); 12] = [
         (&["features", "list"], "/0/kind", "Entity"),
         (&["features", "quarantine", "readings"], "/0/column", "heat"),

@@ -20,6 +20,8 @@ use support::{
 struct Played {
     /// What `millpond demo sensors --json` said.
     report: Value,
+    /// How what was served agreed with history.
+    consistency: Value,
     /// Exit code of the server on SIGTERM.
     exit: Option<i32>,
     before: Answers,
@@ -55,14 +57,17 @@ impl Answers {
 }
 
 static PLAYED: LazyLock<Played> = LazyLock::new(|| {
-    let (server, data) = Server::fresh();
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(data.path(), &["--set", "consistency.share=1", "--set", "consistency.every=1s"]);
     let report = server.demo_sensors(None);
+    server.post("/api/v1/features/consistency/check", &json!({})).ok();
+    let consistency = server.get("/api/v1/features/consistency").ok();
     let before = Answers::of(&server);
     let exit = server.stop();
     let server = Server::start(data.path());
     server.leash(data);
     let after = Answers::of(&server);
-    Played { report, exit, before, after, server }
+    Played { report, consistency, exit, before, after, server }
 });
 
 fn endpoint(rest: &str) -> String {
@@ -474,4 +479,12 @@ fn what_cannot_be_traced_says_why() {
         ask(&format!("node={unknown}")).problem(404, "not_found");
     }
     ask(&format!("node=predictions/{ENDPOINT}/99")).problem(404, "not_found");
+}
+
+#[test]
+fn every_vector_that_was_served_is_what_history_says() {
+    let Value::Object(total) = &PLAYED.consistency["total"] else { panic!("{}", PLAYED.consistency) };
+    assert!(total["vectors"].as_u64().is_some_and(|vectors| vectors > 1_000), "{total:?}");
+    let differing = ["gone", "late_data", "definition_change", "lost_write"].map(|name| total[name].clone());
+    assert_eq!(differing, [json!(0), json!(0), json!(0), json!(0)], "{}", PLAYED.consistency);
 }

@@ -49,6 +49,8 @@ pub enum EventKind {
     SourceCompacted,
     #[serde(rename = "source.vacuumed")]
     SourceVacuumed,
+    #[serde(rename = "features.inconsistent")]
+    FeaturesInconsistent,
     #[serde(rename = "dataset.built")]
     DatasetBuilt,
     #[serde(rename = "version.registered")]
@@ -142,6 +144,7 @@ impl EventKind {
             Self::BlobsCollected => "blobs.collected",
             Self::SourceCompacted => "source.compacted",
             Self::SourceVacuumed => "source.vacuumed",
+            Self::FeaturesInconsistent => "features.inconsistent",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",
             Self::AliasMoved => "alias.moved",

@@ -267,6 +267,8 @@ impl Inner {
     /// Reads definitions and tables, and completes what was left half done.
     pub(crate) async fn load(&self) -> Result<(), FeatureError> {
         self.meta.migrate("feature-store", MIGRATIONS).await.doing("prepare the feature store's tables")?;
+        let guards = crate::guard::MIGRATIONS;
+        self.meta.migrate("feature-store/guard", guards).await.doing("prepare the guard's tables")?;
         let stored = sqlx::query("SELECT body FROM feature_definitions ORDER BY version")
             .fetch_all(self.meta.reader())
             .await

@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    EntityName, Field, ServiceName, SourceName, Value, ViewName,
+    Digest, EntityName, Field, ServiceName, SourceName, Value, ViewName,
     definition::{Definition, Entity, FeatureService, FeatureView, Source},
     ports::{RequestField, ServiceSchema},
 };
@@ -34,6 +34,8 @@ pub(crate) struct ServicePart {
 pub(crate) struct ServicePlan {
     pub(crate) schema: ServiceSchema,
     pub(crate) parts: Vec<ServicePart>,
+    /// Of the definitions of the service and of all that it stands on.
+    pub(crate) definition: Digest,
 }
 
 /// The definitions by name.
@@ -174,5 +176,23 @@ fn compile_service(
         })
         .collect::<Result<_, FeatureError>>()?;
     let schema = ServiceSchema { service: service.name.clone(), keys, request, features };
-    Ok(ServicePlan { schema, parts })
+    Ok(ServicePlan { schema, parts, definition: digest(service, definitions)? })
+}
+
+/// Changes whenever a definition changes that the service's answers rest on.
+fn digest(service: &FeatureService, definitions: &Definitions) -> Result<Digest, FeatureError> {
+    let mut all = vec![Definition::FeatureService(service.clone())];
+    for view in service.views.iter().filter_map(|wanted| definitions.views.get(&wanted.view)) {
+        all.push(Definition::FeatureView(view.clone()));
+        all.extend(definitions.sources.get(&view.source).cloned().map(Definition::Source));
+        all.extend(
+            view.entities.iter().filter_map(|name| definitions.entities.get(name).cloned().map(Definition::Entity)),
+        );
+    }
+    let write = |definition: &Definition| {
+        serde_json::to_vec(definition)
+            .map_err(|e| FeatureError::Corrupt { what: "a definition", reason: e.to_string() })
+    };
+    let all: Vec<Vec<u8>> = all.iter().map(write).collect::<Result<_, _>>()?;
+    Ok(Digest::of_parts(all.iter().map(Vec::as_slice)))
 }

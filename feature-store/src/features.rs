@@ -39,11 +39,8 @@ impl FeatureStore {
     /// another length.
     pub async fn online(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Answer, FeatureError> {
         let plan = self.0.catalog().service(service)?;
-        self.0.serves(&plan)?;
-        check_keys(&plan, keys, at)?;
-        let parts = online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?;
-        let meta = meta(&parts);
-        Ok(Answer { features: features(&plan, parts, at.len())?, meta })
+        let (features, meta) = self.0.online(&plan, keys, at, meta).await?;
+        Ok(Answer { features, meta })
     }
 
     /// The same from offline history: the point-in-time join.
@@ -71,9 +68,7 @@ impl Features for FeatureStore {
     async fn latest(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Frame, PortError> {
         let answer = async {
             let plan = self.0.catalog().service(service)?;
-            self.0.serves(&plan)?;
-            check_keys(&plan, keys, at)?;
-            features(&plan, online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?, at.len())
+            Ok(self.0.online(&plan, keys, at, |_| ()).await?.0)
         };
         answer.await.map_err(|e: FeatureError| PortError::from_coded(&e))
     }
@@ -91,6 +86,26 @@ impl Features for FeatureStore {
 }
 
 impl Inner {
+    /// Answers from the online store, under the guard's eyes, and says of the parts what `tell` makes of them.
+    async fn online<T>(
+        &self,
+        plan: &ServicePlan,
+        keys: &Frame,
+        at: &[Timestamp],
+        tell: impl FnOnce(&[ViewRows]) -> T,
+    ) -> Result<(Frame, T), FeatureError> {
+        self.serves(plan)?;
+        check_keys(plan, keys, at)?;
+        let watching = self.watch(plan, keys, at.len())?;
+        let parts = online::read(&*self.kv, &self.hot, plan, keys, at).await?;
+        let told = tell(&parts);
+        let features = features(plan, parts, at.len())?;
+        if let Some(watching) = watching {
+            self.served(plan, watching, keys, at, &features)?;
+        }
+        Ok((features, told))
+    }
+
     /// Joins every part of the service to the questions. Sources are read once each, as of their mark in
     /// `marks` where there is one; views are joined side by side on the computing threads.
     pub(crate) async fn join(

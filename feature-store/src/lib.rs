@@ -17,6 +17,7 @@ mod error;
 mod exact;
 mod features;
 mod fresh;
+mod guard;
 mod history;
 mod hot;
 mod ingest;
@@ -56,9 +57,10 @@ pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
 pub use fresh::Freshness;
-pub use past::JoinLimits;
+pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 /// Where rows lie; see [`FeatureStore::open`].
 pub use lake::{Lake, LakeKeys, LakeS3};
+pub use past::JoinLimits;
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
 
@@ -95,6 +97,7 @@ struct Inner {
     newest: fresh::Newest,
     /// One change of definitions at a time.
     applying: Mutex<()>,
+    guard: guard::Guard,
 }
 
 impl fmt::Debug for FeatureStore {
@@ -133,6 +136,7 @@ impl FeatureStore {
             hot: hot::Hot::default(),
             newest: fresh::Newest::default(),
             applying: Mutex::default(),
+            guard: guard::Guard::new(guard),
         }));
         store.0.load().await?;
         Ok(store)

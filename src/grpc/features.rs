@@ -4,13 +4,19 @@ use proto::{
     features::{
         Compaction, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, Table, TableRequest,
         Vacuum, VacuumRequest, feature_store_server::FeatureStore,
+use domain::{ServiceName, SourceName};
+use feature_store::{Answer, GuardReport, IngestReport};
+use proto::{
+    features::{
+        CheckConsistencyRequest, CheckConsistencyResponse, ConsistencyRequest, ConsistencyResponse, FeatureRequest,
+        FeatureResponse, IngestRequest, IngestResponse, RowError, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
 use serde_json::Value;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Door, read, refuse};
+use super::{Door, objects, read, refuse};
 use crate::rows::{self, Rows, Spine};
 
 fn report(report: IngestReport) -> IngestResponse {
@@ -123,5 +129,40 @@ impl FeatureStore for Door {
         let keep: Span = read("keep", if keep.is_empty() { "30d" } else { &keep })?;
         let gone = self.app.features.vacuum(&source, keep, &storage::caller_or("grpc")).await.map_err(refuse)?;
         Ok(Response::new(Vacuum { files: gone.files, bytes: gone.bytes }))
+    async fn get_consistency(
+        &self,
+        request: Request<ConsistencyRequest>,
+    ) -> Result<Response<ConsistencyResponse>, Status> {
+        let limit = match request.into_inner().limit {
+            0 => 100,
+            limit => limit.min(10_000) as usize,
+        };
+        let state = self.app.features.consistency(limit).await.map_err(refuse)?;
+        Ok(Response::new(ConsistencyResponse {
+            share: state.share,
+            waiting: state.waiting as u64,
+            dropped: state.dropped,
+            total: Some(checked(&state.total)),
+            mismatches: objects(&state.mismatches)?,
+        }))
+    }
+
+    async fn check_consistency(
+        &self,
+        _: Request<CheckConsistencyRequest>,
+    ) -> Result<Response<CheckConsistencyResponse>, Status> {
+        let report = crate::consistency::check(&self.app.features, &self.app.metrics).await.map_err(refuse)?;
+        Ok(Response::new(checked(&report)))
+    }
+}
+
+const fn checked(report: &GuardReport) -> CheckConsistencyResponse {
+    CheckConsistencyResponse {
+        vectors: report.vectors,
+        values: report.values,
+        gone: report.gone,
+        late_data: report.late_data,
+        definition_change: report.definition_change,
+        lost_write: report.lost_write,
     }
 }

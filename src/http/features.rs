@@ -21,6 +21,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(quarantine))
         .routes(routes!(online))
         .routes(routes!(historical))
+        .routes(routes!(consistency))
+        .routes(routes!(check_consistency))
 }
 
 /// Ingest rows into a source
@@ -136,4 +138,23 @@ async fn historical(State(app): State<App>, Body(request): Body<FeatureRequest>)
     let spine = rows::spine(&app.features, &request.service, &request.rows, app.clock.now())?;
     let answer = app.features.historical(&request.service, &spine.keys, &spine.at).await?;
     Ok(Json(FeatureRows::new(&spine, &answer)))
+}
+
+/// How served features agree with history
+///
+/// Of a share of entities every vector served online is derived again from history as of its time.
+#[utoipa::path(get, path = "/api/v1/features/consistency", operation_id = "featureConsistency", tag = "features", params(Limit),
+    responses((status = 200, description = "Counts since the server's start, and the newest mismatches, each with its cause", body = Object)))]
+async fn consistency(
+    State(app): State<App>,
+    Query(query): Query<Limit>,
+) -> Result<Json<feature_store::GuardState>, Problem> {
+    Ok(Json(app.features.consistency(query.limit.clamp(1, 10_000)).await?))
+}
+
+/// Compare what was served with history, now
+#[utoipa::path(post, path = "/api/v1/features/consistency/check", operation_id = "checkFeatureConsistency", tag = "features",
+    responses((status = 200, description = "Vectors and values compared, and how many differ, by cause", body = Object)))]
+async fn check_consistency(State(app): State<App>) -> Result<Json<feature_store::GuardReport>, Problem> {
+    Ok(Json(crate::consistency::check(&app.features, &app.metrics).await?))
 }

@@ -7,7 +7,10 @@ use proto::{
         Label, ListReviewTasksRequest, PostLabelsRequest, QualityRequest, RangeRequest,
         evaluator_client::EvaluatorClient, label::Target as Labelled,
     },
-    features::{FeatureRequest, IngestRequest, feature_store_client::FeatureStoreClient},
+    features::{
+        CheckConsistencyRequest, ConsistencyRequest, FeatureRequest, IngestRequest,
+        feature_store_client::FeatureStoreClient,
+    },
     from_struct,
     pipelines::{
         ApplyRequest, GetRunRequest as GetPipelineRun, ImpactRequest, LineageRequest, ListEventsRequest,
@@ -137,6 +140,11 @@ fn the_feature_store_takes_rows_and_gives_features() {
             assert!(over_grpc == *value || over_grpc.as_f64() == value.as_f64(), "{name}: {over_grpc} {value}");
         }
         assert!(known.is_empty(), "{known:?}");
+
+        let checked = client.check_consistency(CheckConsistencyRequest {}).await.expect("an answer").into_inner();
+        assert_eq!((checked.late_data, checked.definition_change, checked.lost_write), (0, 0, 0));
+        let state = client.get_consistency(ConsistencyRequest { limit: 0 }).await.expect("an answer").into_inner();
+        assert_eq!((state.share, state.waiting, state.mismatches), (0.01, 0, vec![]));
 
         let nobody = FeatureRequest { service: "nobody".into(), rows: Vec::new() };
         refused(client.get_online_features(nobody).await, Code::NotFound, "nobody");

@@ -4,6 +4,7 @@ mod dataset;
 mod definitions;
 mod durability;
 mod engine;
+mod guard;
 mod ingestion;
 mod join;
 mod leakage;

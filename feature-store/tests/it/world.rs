@@ -3,11 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, IngestReport, JoinLimits, Lake};
+use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, Settings};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
 use tempfile::TempDir;
+
+/// Every entity is watched.
+const WATCH_ALL: GuardConfig = GuardConfig { share: 1.0, waiting_max: 10_000 };
 
 /// A store that lives as long as its directory. `store` goes first when dropped.
 pub struct World {
@@ -39,8 +42,9 @@ impl World {
         let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let (meta_, cpu) = (meta.clone(), Cpu::new(2));
-        let store = FeatureStore::open_with(meta_, tables, lake, kv, clock.clone(), cpu, joins).await.unwrap();
+        let settings = Settings { joins, guard: WATCH_ALL };
+        let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
+        let store = opened.await.unwrap();
         Self { store, meta, clock, dir }
     }
 

@@ -19,7 +19,7 @@ use domain::{
     prediction::{Label, LabelOrigin, LabelTarget},
 };
 use evaluator::{Evaluator, LabelReport};
-use feature_store::{FeatureStore, Lake};
+use feature_store::{FeatureStore, Lake, Settings};
 use registry::Registry;
 use runtime::{Clock, Cpu, House, Metrics};
 use serde_json::{Value as Json, json};
@@ -132,7 +132,8 @@ impl World {
         let tables = Tables::open(meta.clone(), blobs.clone(), &dir.path().join("wal")).await.unwrap();
         let registry = Registry::open(meta.clone(), blobs, tables.clone(), clock.clone()).await.unwrap();
         let lake = Lake::local(&dir.path().join("blobs/tables")).await.unwrap();
-        let opened = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), Cpu::new(1));
+        let (meta_, settings) = (meta.clone(), Settings::default());
+        let opened = FeatureStore::open(meta_, tables.clone(), lake, kv, clock.clone(), Cpu::new(1), settings);
         let features = opened.await.unwrap();
         let evaluator =
             Evaluator::open(meta.clone(), tables, clock.clone(), house.clone(), metrics.clone()).await.unwrap();

@@ -40,6 +40,7 @@ pub struct Config {
     pub objects: Objects,
     pub gc: Gc,
     pub tables: Tables,
+    pub consistency: Consistency,
     pub onnx: Onnx,
     pub features: Features,
     pub serving: Serving,
@@ -118,6 +119,14 @@ pub struct Tables {
     /// Zero: never by itself.
     pub upkeep_every: Span,
     pub keep_versions: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Consistency {
+    /// 0 to 1.
+    pub share: f64,
+    /// Zero: never by itself.
+    pub every: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -213,6 +222,7 @@ impl Default for Config {
                 upkeep_every: Span::from_micros(10 * 60_000_000),
                 keep_versions: Span::from_micros(30 * Span::DAY.micros()),
             },
+            consistency: Consistency { share: 0.01, every: seconds(300) },
             onnx: Onnx { library: None },
             features: Features { join_memory_bytes: 1 << 30 },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },

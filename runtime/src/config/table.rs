@@ -259,6 +259,20 @@ pub const SETTINGS: &[Setting] = &[
         "How long earlier versions of offline tables stay readable once their files were replaced, so that training sets can be built again; at most 60d. Lower it to save space."
     ),
     setting!(
+        consistency.share,
+        "0 to 1",
+        share,
+        ToString::to_string,
+        "Share of entities, by the hash of their key, whose feature vectors are derived again from history after they were served. Raise it where few are served; 0 watches none."
+    ),
+    setting!(
+        consistency.every,
+        "duration",
+        duration,
+        ToString::to_string,
+        "How often what was served is compared with history; 0s means never by itself. `millpond features consistency --check` does it at once."
+    ),
+    setting!(
         onnx.library,
         "path",
         optional_path,
@@ -384,6 +398,11 @@ fn number(text: &str) -> Result<usize, String> {
 
 fn positive(text: &str) -> Result<usize, String> {
     number(text).ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let lawful = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    lawful.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn bytes(text: &str) -> Result<usize, String> {

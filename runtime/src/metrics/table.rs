@@ -89,6 +89,10 @@ metrics! {
         "From the greatest event time of a feature view's rows to now; views without rows are left out.";
     ViewTargetSeconds = Gauge "millpond_view_freshness_target_seconds" ["view"] in "seconds":
         "How far a feature view may be behind, by its definition; views without a target are left out.";
+    VectorsChecked = Counter "millpond_feature_vectors_checked_total" [] in "vectors":
+        "Served feature vectors that were derived again from history.";
+    FeatureMismatches = Counter "millpond_feature_mismatches_total" ["cause"] in "values":
+        "Served feature values that are not what history says, by cause (late_data, definition_change, lost_write).";
     LogDropped = Counter "millpond_log_dropped_total" ["endpoint"] in "rows":
         "Rows the prediction log could not take because its queue was full.";
     Labels = Counter "millpond_labels_total" ["endpoint", "outcome"] in "labels":

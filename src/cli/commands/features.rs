@@ -166,6 +166,8 @@ pub enum Features {
         #[arg(long, value_name = "DURATION", default_value = "30d")]
         keep: domain::Span,
     },
+    /// Whether what was served online is what history says.
+    Consistency(Consistency),
 }
 
 #[derive(Args)]
@@ -195,6 +197,45 @@ impl Lookup {
                     text.push_str(&format!("{name:40} {:24} {state}\n", output::cell(value)));
                 }
                 text.push('\n');
+            }
+            text
+        });
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+pub struct Consistency {
+    /// Compare what was served since the last check, now.
+    #[arg(long)]
+    check: bool,
+    /// Mismatches to show, newest first.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+impl Consistency {
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
+        if self.check {
+            Client::patient(global)?.post("/api/v1/features/consistency/check", &json!({}))?;
+        }
+        let answer = Client::new(global)?.get(&format!("/api/v1/features/consistency?limit={}", self.limit))?;
+        output::show(global.json, &answer, |answer| {
+            let count = |name: &str| output::cell(&answer["total"][name]);
+            let mut text = format!(
+                "{} vectors compared with history since the start, {} wait, {} let go\n\
+                 {} values: {} differ by late data, {} by a changed definition, {} by a lost write\n",
+                count("vectors"),
+                output::cell(&answer["waiting"]),
+                output::cell(&answer["dropped"]),
+                count("values"),
+                count("late_data"),
+                count("definition_change"),
+                count("lost_write"),
+            );
+            let columns = ["service", "feature", "cause", "keys", "at", "online", "offline"].map(|name| (name, name));
+            if answer["mismatches"].as_array().is_some_and(|all| !all.is_empty()) {
+                text += &output::rows(&answer["mismatches"], &columns);
             }
             text
         });
@@ -232,6 +273,7 @@ impl Features {
                 let path = format!("/api/v1/sources/{}/vacuum", encode(source));
                 output::show(global.json, &Client::patient(global)?.post(&path, &json!({"keep": keep}))?, pairs);
             }
+            Self::Consistency(consistency) => consistency.run(global)?,
         }
         Ok(())
     }
