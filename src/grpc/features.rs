@@ -1,15 +1,10 @@
 use domain::{ServiceName, SourceName, Span};
-use feature_store::{Answer, IngestReport};
-use proto::{
-    features::{
-        Compaction, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, Table, TableRequest,
-        Vacuum, VacuumRequest, feature_store_server::FeatureStore,
-use domain::{ServiceName, SourceName};
 use feature_store::{Answer, GuardReport, IngestReport};
 use proto::{
     features::{
-        CheckConsistencyRequest, CheckConsistencyResponse, ConsistencyRequest, ConsistencyResponse, FeatureRequest,
-        FeatureResponse, IngestRequest, IngestResponse, RowError, feature_store_server::FeatureStore,
+        CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
+        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, Table, TableRequest, Vacuum,
+        VacuumRequest, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
@@ -129,6 +124,8 @@ impl FeatureStore for Door {
         let keep: Span = read("keep", if keep.is_empty() { "30d" } else { &keep })?;
         let gone = self.app.features.vacuum(&source, keep, &storage::caller_or("grpc")).await.map_err(refuse)?;
         Ok(Response::new(Vacuum { files: gone.files, bytes: gone.bytes }))
+    }
+
     async fn get_consistency(
         &self,
         request: Request<ConsistencyRequest>,
