@@ -3,6 +3,7 @@
 mod app;
 mod cli;
 mod counts;
+mod feast;
 mod garbage;
 mod grpc;
 mod http;

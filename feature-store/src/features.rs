@@ -37,11 +37,7 @@ impl FeatureStore {
     /// another length.
     pub async fn online(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Answer, FeatureError> {
         let plan = self.0.catalog().service(service)?;
-        self.0.serves(&plan)?;
-        check_keys(&plan, keys, at)?;
-        let parts = online::read(&*self.0.kv, &self.0.hot, &plan, keys, at).await?;
-        let meta = meta(&parts);
-        Ok(Answer { features: features(&plan, parts, at.len())?, meta })
+        self.0.online_of(&plan, keys, at).await
     }
 
     /// The same from offline history: the point-in-time join.
@@ -53,10 +49,7 @@ impl FeatureStore {
     ) -> Result<Answer, FeatureError> {
         let catalog = self.0.catalog();
         let plan = catalog.service(service)?;
-        check_keys(&plan, keys, at)?;
-        let parts = self.0.join(&catalog, &plan, Arc::new(keys.clone()), at.into(), &BTreeMap::new()).await?;
-        let meta = meta(&parts);
-        Ok(Answer { features: features(&plan, parts, at.len())?, meta })
+        self.0.historical_of(&catalog, &plan, keys, at).await
     }
 }
 
@@ -89,6 +82,34 @@ impl Features for FeatureStore {
 }
 
 impl Inner {
+    /// A plan's features from the online store.
+    pub(crate) async fn online_of(
+        &self,
+        plan: &ServicePlan,
+        keys: &Frame,
+        at: &[Timestamp],
+    ) -> Result<Answer, FeatureError> {
+        self.serves(plan)?;
+        check_keys(plan, keys, at)?;
+        let parts = online::read(&*self.kv, &self.hot, plan, keys, at).await?;
+        let meta = meta(&parts);
+        Ok(Answer { features: features(plan, parts, at.len())?, meta })
+    }
+
+    /// A plan's features from offline history.
+    pub(crate) async fn historical_of(
+        &self,
+        catalog: &Catalog,
+        plan: &ServicePlan,
+        keys: &Frame,
+        at: &[Timestamp],
+    ) -> Result<Answer, FeatureError> {
+        check_keys(plan, keys, at)?;
+        let parts = self.join(catalog, plan, Arc::new(keys.clone()), at.into(), &BTreeMap::new()).await?;
+        let meta = meta(&parts);
+        Ok(Answer { features: features(plan, parts, at.len())?, meta })
+    }
+
     /// Joins every part of the service to the questions. Sources are read once each, as of their mark in
     /// `marks` where there is one; views are joined side by side on the computing threads.
     pub(crate) async fn join(

@@ -13,6 +13,7 @@ mod catalog;
 mod check;
 mod codec;
 mod dataset;
+mod direct;
 mod error;
 mod exact;
 mod features;
@@ -24,9 +25,13 @@ mod materialise;
 mod offline;
 mod online;
 mod parse;
+mod pull;
 mod report;
 mod rows;
+mod select;
 mod table;
+mod verify;
+mod version;
 mod view;
 
 use std::{
@@ -48,7 +53,11 @@ pub use apply::{Action, Change};
 pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
+pub use pull::Stretch;
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+pub use select::{Selected, Selection};
+pub use verify::Verified;
+pub use version::Standing;
 
 use catalog::{Catalog, ServicePlan};
 use table::SourceTable;
@@ -69,6 +78,8 @@ struct Inner {
     shelf: RwLock<BTreeMap<SourceName, Arc<SourceTable>>>,
     /// Online values in memory.
     hot: hot::Hot,
+    /// Choices of features that were compiled.
+    selections: select::Remembered,
     /// One change of definitions at a time.
     applying: Mutex<()>,
 }
@@ -101,6 +112,7 @@ impl FeatureStore {
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),
+            selections: select::Remembered::default(),
             applying: Mutex::default(),
         }));
         store.0.load().await?;

@@ -1,4 +1,4 @@
-//! Scripts that use MLflow's own client, unmodified.
+//! Scripts that use the own clients of MLflow and Feast, unmodified.
 
 use std::{
     ffi::OsStr,
@@ -9,12 +9,13 @@ use std::{
 
 use super::root;
 
-/// The Python that has MLflow.
-fn python() -> PathBuf {
-    let environment = root().join(".tools/mlflow");
-    let wanted = fs::read(root().join("tests/mlflow/requirements.txt")).expect("the requirements are there");
+/// The Python that has what `tests/NAME/requirements.txt` lists.
+pub fn environment(name: &str) -> PathBuf {
+    let environment = root().join(".tools").join(name);
+    let wanted =
+        fs::read(root().join("tests").join(name).join("requirements.txt")).expect("the requirements are there");
     let there = fs::read(environment.join("requirements.txt")).is_ok_and(|installed| installed == wanted);
-    assert!(there, "{} lacks MLflow's client, or has another one: run `cargo xtask setup`", environment.display());
+    assert!(there, "{} lacks {name}'s client, or has another one: run `cargo xtask setup`", environment.display());
     environment.join("bin/python")
 }
 
@@ -28,9 +29,9 @@ pub fn script(name: &str, arguments: &[&Path], url: &str) -> String {
 
 /// The same for any script below `tests`, with more of an environment.
 #[track_caller]
-pub fn script_with(name: &str, arguments: &[&OsStr], url: &str, environment: &[(&str, &str)]) -> String {
+pub fn script_with(name: &str, arguments: &[&OsStr], url: &str, variables: &[(&str, &str)]) -> String {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let output = Command::new(python())
+    let output = Command::new(environment("mlflow"))
         .arg(root().join("tests").join(name))
         .args(arguments)
         .current_dir(home.path())
@@ -45,7 +46,7 @@ pub fn script_with(name: &str, arguments: &[&OsStr], url: &str, environment: &[(
         // A 5xx is a fault here, not something to be asked again for minutes.
         .env("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         .env("GIT_PYTHON_REFRESH", "quiet")
-        .envs(environment.iter().copied())
+        .envs(variables.iter().copied())
         .output()
         .expect("python starts");
     let said = String::from_utf8_lossy(&output.stdout);

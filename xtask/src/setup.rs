@@ -1,5 +1,5 @@
-//! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, Postgres, an S3 server and
-//! MLflow's Python client.
+//! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, Postgres, an S3 server and the
+//! Python clients of MLflow and Feast.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ pub fn run() -> anyhow::Result<()> {
     ensure(Command::new("bash").arg(root().join("scripts/postgres.sh")))?;
     // Builds on its own: not with the flags and folders of the cargo that runs this.
     ensure(Command::new("sh").arg(root().join("scripts/fetch-s3s.sh")).env_remove("CARGO_TARGET_DIR"))?;
-    ensure(Command::new("python3").arg(root().join("scripts/fetch-mlflow.py")))
+    ensure(Command::new("python3").arg(root().join("scripts/fetch-python.py")).args(["mlflow", "feast"]))
 }
 
 /// What the program itself needs. Idempotent, too.
