@@ -2,11 +2,14 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 6] = ["access", "features", "registry", "serving", "evaluator", "pipelines"];
+const OURS: [&str; 6] = ["access", "features", "registry", "serving", "evaluator", "pipelines"];
+const FEASTS: [&str; 4] = ["types", "core", "registry", "serving"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    let files: Vec<PathBuf> = FILES.iter().map(|name| root.join(format!("millpond/{name}.proto"))).collect();
+    let ours = OURS.iter().map(|name| root.join(format!("millpond/{name}.proto")));
+    let feasts = FEASTS.iter().map(|name| root.join(format!("feast/{name}.proto")));
+    let files: Vec<PathBuf> = ours.chain(feasts).collect();
     for file in &files {
         println!("cargo:rerun-if-changed={}", file.display());
     }

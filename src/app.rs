@@ -24,7 +24,7 @@ use serving::{Serving, ServingConfig};
 use storage::{Collector, EmbeddedKv, Kv, Meta, References, Tables};
 use trainer::{Trainer, TrainerConfig};
 
-use crate::{consistency, garbage::Garbage, http::problem::chain};
+use crate::{consistency, feast::materialise::UnderWay, garbage::Garbage, http::problem::chain};
 
 /// What all projects of a process share.
 #[derive(Clone)]
@@ -91,6 +91,8 @@ pub struct App {
     pub clock: Clock,
     pub house: House,
     pub garbage: Garbage,
+    /// Materialisations that Feast's clients began and do not wait for.
+    pub materialising: UnderWay,
     tables: Tables,
     draining: CancellationToken,
 }
@@ -217,6 +219,7 @@ impl App {
             clock,
             house,
             garbage,
+            materialising: UnderWay::default(),
             tables,
             draining: ground.draining.clone(),
         })

@@ -4,6 +4,7 @@ mod app;
 mod cli;
 mod consistency;
 mod counts;
+mod feast;
 mod garbage;
 mod grpc;
 mod http;

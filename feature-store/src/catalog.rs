@@ -120,6 +120,13 @@ impl Catalog {
         self.services.get(name).cloned().ok_or_else(|| unknown("FeatureService", name.as_str(), known))
     }
 
+    /// Compiles a choice of features that stands in no definition.
+    pub(crate) fn compile(&self, choice: &FeatureService) -> Result<ServicePlan, FeatureError> {
+        check::service(choice, &self.definitions)?;
+        let views = self.views().map(|view| (view.name.clone(), view.clone())).collect();
+        compile_service(choice, &self.definitions, &views)
+    }
+
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Arc<SourcePlan>> {
         self.sources.values()
     }

@@ -170,7 +170,8 @@ fn features(place: &Place<'_>, view: &FeatureView, source: &Source) -> Result<()
     Ok(())
 }
 
-fn service(service: &FeatureService, definitions: &Definitions) -> Result<(), FeatureError> {
+/// Checks one service, or another choice of features, against the definitions that stand.
+pub(crate) fn service(service: &FeatureService, definitions: &Definitions) -> Result<(), FeatureError> {
     let place = Place { kind: "FeatureService", name: service.name.as_str() };
     let mut names: Vec<String> = Vec::new();
     let mut entities = BTreeSet::new();

@@ -39,8 +39,7 @@ impl FeatureStore {
     /// another length.
     pub async fn online(&self, service: &ServiceName, keys: &Frame, at: &[Timestamp]) -> Result<Answer, FeatureError> {
         let plan = self.0.catalog().service(service)?;
-        let (features, meta) = self.0.online(&plan, keys, at, meta).await?;
-        Ok(Answer { features, meta })
+        self.0.online_of(&plan, keys, at).await
     }
 
     /// The same from offline history: the point-in-time join.
@@ -52,10 +51,7 @@ impl FeatureStore {
     ) -> Result<Answer, FeatureError> {
         let catalog = self.0.catalog();
         let plan = catalog.service(service)?;
-        check_keys(&plan, keys, at)?;
-        let parts = self.0.join(&catalog, &plan, Arc::new(keys.clone()), at.into(), &BTreeMap::new()).await?;
-        let meta = meta(&parts);
-        Ok(Answer { features: features(&plan, parts, at.len())?, meta })
+        self.0.historical_of(&catalog, &plan, keys, at).await
     }
 }
 
@@ -86,6 +82,17 @@ impl Features for FeatureStore {
 }
 
 impl Inner {
+    /// A plan's features from the online store.
+    pub(crate) async fn online_of(
+        &self,
+        plan: &ServicePlan,
+        keys: &Frame,
+        at: &[Timestamp],
+    ) -> Result<Answer, FeatureError> {
+        let (features, meta) = self.online(plan, keys, at, meta).await?;
+        Ok(Answer { features, meta })
+    }
+
     /// Answers from the online store, under the guard's eyes, and says of the parts what `tell` makes of them.
     async fn online<T>(
         &self,
@@ -104,6 +111,20 @@ impl Inner {
             self.served(plan, watching, keys, at, &features)?;
         }
         Ok((features, told))
+    }
+
+    /// A plan's features from offline history.
+    pub(crate) async fn historical_of(
+        &self,
+        catalog: &Catalog,
+        plan: &ServicePlan,
+        keys: &Frame,
+        at: &[Timestamp],
+    ) -> Result<Answer, FeatureError> {
+        check_keys(plan, keys, at)?;
+        let parts = self.join(catalog, plan, Arc::new(keys.clone()), at.into(), &BTreeMap::new()).await?;
+        let meta = meta(&parts);
+        Ok(Answer { features: features(plan, parts, at.len())?, meta })
     }
 
     /// Joins every part of the service to the questions. Sources are read once each, as of their mark in

@@ -60,7 +60,7 @@ impl FeatureStore {
 }
 
 impl Inner {
-    async fn take_in(
+    pub(crate) async fn take_in(
         &self,
         source: &SourceName,
         parse: impl FnOnce(&SourcePlan) -> Result<Parsed, FeatureError> + Send + 'static,

@@ -13,6 +13,7 @@ mod catalog;
 mod check;
 mod codec;
 mod dataset;
+mod direct;
 mod error;
 mod exact;
 mod features;
@@ -30,10 +31,14 @@ mod offline;
 mod online;
 mod parse;
 mod past;
+mod pull;
 mod report;
 mod rows;
+mod select;
 mod table;
 mod upkeep;
+mod verify;
+mod version;
 mod view;
 mod window;
 
@@ -61,8 +66,12 @@ pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 /// Where rows lie; see [`FeatureStore::open`].
 pub use lake::{Lake, LakeKeys, LakeS3};
 pub use past::JoinLimits;
+pub use pull::Stretch;
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+pub use select::{Selected, Selection};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
+pub use verify::Verified;
+pub use version::Standing;
 
 use catalog::{Catalog, ServicePlan};
 use table::SourceTable;
@@ -95,6 +104,8 @@ struct Inner {
     /// Online values in memory.
     hot: hot::Hot,
     newest: fresh::Newest,
+    /// Choices of features that were compiled.
+    selections: select::Remembered,
     /// One change of definitions at a time.
     applying: Mutex<()>,
     guard: guard::Guard,
@@ -135,6 +146,7 @@ impl FeatureStore {
             shelf: RwLock::default(),
             hot: hot::Hot::default(),
             newest: fresh::Newest::default(),
+            selections: select::Remembered::default(),
             applying: Mutex::default(),
             guard: guard::Guard::new(guard),
         }));

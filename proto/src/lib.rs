@@ -31,3 +31,27 @@ packages! {
     /// `millpond.pipelines.v1`
     pipelines,
 }
+
+/// The protocols of Feast 0.67, under the names of its packages.
+pub mod feast {
+    macro_rules! packages {
+        ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+            $(#[$doc])*
+            pub mod $name {
+                #![allow(clippy::all, clippy::pedantic, rustdoc::all, missing_docs)]
+                include!(concat!(env!("OUT_DIR"), "/feast.", stringify!($name), ".rs"));
+            }
+        )+};
+    }
+
+    packages! {
+        /// `feast.types`
+        types,
+        /// `feast.core`
+        core,
+        /// `feast.registry`
+        registry,
+        /// `feast.serving`
+        serving,
+    }
+}

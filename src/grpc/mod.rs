@@ -3,7 +3,9 @@
 mod access;
 mod approvals;
 mod evaluator;
+mod feast;
 mod features;
+mod flight;
 mod lineage;
 mod pipelines;
 mod registry;
@@ -45,6 +47,9 @@ pub fn router(app: App, limits: DoorLimits) -> anyhow::Result<Router> {
     routes
         .add_service(reflection)
         .add_service(health)
+        .add_service(flight::service(door.app.clone()))
+        .add_service(feast::service(door.app.clone(), limit))
+        .add_service(feast::serving::service(door.app.clone(), limit))
         .add_service(AccessServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(FeatureStoreServer::new(door.clone()).max_decoding_message_size(limit))
         .add_service(RegistryServer::new(door.clone()).max_decoding_message_size(limit))

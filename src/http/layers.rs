@@ -62,7 +62,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let mut response = next.run(request).instrument(span.clone()).await;
     let took = started.elapsed();
     let status = response.status();
-    let grpc = route.starts_with("/millpond.") || route.starts_with("/grpc.");
+    let grpc = access::is_service(&route);
     if grpc {
         // Errors without a body carry their status in the headers; a status in the trailers is not seen here.
         let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0").to_owned();

@@ -6,6 +6,7 @@ pub mod connections;
 mod content;
 mod definitions;
 mod endpoints;
+mod feast;
 mod features;
 mod health;
 mod layers;
@@ -43,6 +44,7 @@ use crate::app::App;
     tags(
         (name = "definitions", description = "Entities, sources, feature views and services, pipelines and endpoints"),
         (name = "features", description = "Ingestion, online values and point-in-time joins"),
+        (name = "feast", description = "What Feast's clients call; errors have Feast's form: a JSON string"),
         (name = "registry", description = "Runs, metrics, models, versions, aliases and lineage"),
         (name = "serving", description = "Deployments and predictions"),
         (name = "evaluator", description = "Labels, quality, drift, alerts and review tasks"),
@@ -59,6 +61,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(definitions::routes())
         .merge(features::routes())
         .merge(tables::routes())
+        .merge(feast::routes())
         .merge(registry::routes())
         .merge(content::routes())
         .merge(approvals::routes())
@@ -80,7 +83,10 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
     let (router, mut document) = routes().split_for_parts();
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        let responses = operations.into_iter().flatten().flat_map(|operation| &mut operation.responses.responses);
+        // Feast's clients read errors of another form.
+        let is_feasts = |tags: &Option<Vec<String>>| tags.iter().flatten().any(|tag| tag == "feast");
+        let operations = operations.into_iter().flatten().filter(|operation| !is_feasts(&operation.tags));
+        let responses = operations.flat_map(|operation| &mut operation.responses.responses);
         for response in responses.filter(|(status, _)| !status.starts_with('2')).map(|(_, response)| response) {
             // The attributes on the routes say `body = Problem`, which stands for plain JSON.
             if let RefOr::T(response) = response

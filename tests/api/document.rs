@@ -58,6 +58,10 @@ fn every_operation_of_the_document_is_named_described_and_tells_its_answers() {
             assert!(!text(&response["description"]).is_empty(), "{at} {status}");
             if !status.starts_with('2') {
                 let content = response["content"].as_object().expect("content");
+                if items(&operation["tags"]).contains(&json!("feast")) {
+                    assert_eq!(content["application/json"]["schema"]["type"], "string", "{at} {status}");
+                    continue;
+                }
                 assert_eq!(content.keys().collect::<Vec<_>>(), ["application/problem+json"], "{at} {status}");
                 let schema = &content["application/problem+json"]["schema"];
                 assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{at} {status}");
@@ -81,7 +85,8 @@ fn the_document_lists_every_route_there_is_and_no_other() {
     let document = document();
     let mut written = BTreeSet::new();
     // The other folders serve APIs that are described elsewhere, such as MLflow's.
-    let folders = ["src/http", "src/http/access"].map(|folder| fs::read_dir(root().join(folder)).expect("sources"));
+    let folders = ["src/http", "src/http/access", "src/http/feast"]
+        .map(|folder| fs::read_dir(root().join(folder)).expect("sources"));
     let files = folders.into_iter().flatten().map(|file| file.expect("an entry").path());
     for file in files.filter(|path| path.is_file()) {
         let source = fs::read_to_string(file).expect("UTF-8");

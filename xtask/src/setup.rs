@@ -1,5 +1,5 @@
 //! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, Postgres, an S3 server and the Python
-//! clients of MLflow and of open tables.
+//! clients of MLflow, of Feast and of open tables.
 
 use std::process::Command;
 
@@ -12,6 +12,7 @@ pub fn run() -> anyhow::Result<()> {
     // Builds on its own: not with the flags and folders of the cargo that runs this.
     ensure(Command::new("sh").arg(root().join("scripts/fetch-s3s.sh")).env_remove("CARGO_TARGET_DIR"))?;
     python("mlflow", "tests/mlflow/requirements.txt")?;
+    python("feast", "tests/feast/requirements.txt")?;
     python("lake", "tests/lake/requirements.txt")
 }
 

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
+use access::Attempt;
 use axum::{
     body::Body,
-    extract::{Request, State},
-    http::{header, request::Parts},
+    extract::{ConnectInfo, Request, State},
+    http::{Extensions, header, request::Parts},
     middleware::Next,
     response::Response,
 };
 use bytes::Bytes;
-use domain::ErrorCode;
+use domain::{ErrorCode, Right};
 use http_body_util::BodyExt as _;
 use storage::Caller;
 
 use super::{
-    Visitor,
+    Peer, Visitor,
     door::{TurnedAway, attempt},
     refuse,
     rules::{self, Rule},
@@ -85,6 +86,26 @@ async fn turn_away(
         tracing::error!(%error, "a refused attempt could not be written to the journal");
     }
     refuse::answer(problem, parts.uri.path(), &parts.headers)
+}
+
+/// Whether who calls holds `right`, too: for a call that needs more than its rule says because of what it carries. A
+/// refusal is kept in the audit log.
+///
+/// # Errors
+/// Says which right is lacking.
+pub async fn demand(app: &App, extensions: &Extensions, right: Right, call: &str) -> Result<(), Problem> {
+    let visitor = extensions.get::<Visitor>().cloned().unwrap_or_default();
+    if visitor.may(right) {
+        return Ok(());
+    }
+    let problem = Problem::new(ErrorCode::PermissionDenied, visitor.lacks(right), "ask an admin for a token that may");
+    let from = extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(address))| address.ip());
+    let who = visitor.name().map(str::to_owned);
+    let attempt = Attempt { who, from, call: call.to_owned(), code: problem.error_code() };
+    if let Err(error) = app.access.refused(attempt).await {
+        tracing::error!(%error, "a refused attempt could not be written to the journal");
+    }
+    Err(problem)
 }
 
 /// Reads what comes with a request that is refused and throws it away, within limits: a client that writes before it

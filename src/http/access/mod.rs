@@ -15,9 +15,9 @@ mod visitor;
 
 use utoipa_axum::router::OpenApiRouter;
 
-pub use check::check;
+pub use check::{check, demand};
 pub use door::{Door, Peer, Scheme};
-pub use rules::{page, table};
+pub use rules::{is_service, page, table};
 pub use visitor::Visitor;
 
 use crate::app::App;

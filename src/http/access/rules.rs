@@ -87,6 +87,73 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/millpond.features.v1.FeatureStore/GetHistoricalFeatures", Needs(Read)),
     ("POST", "/millpond.features.v1.FeatureStore/GetConsistency", Needs(Read)),
     ("POST", "/millpond.features.v1.FeatureStore/CheckConsistency", Needs(Operate)),
+    // What Feast's clients call.
+    ("POST", "/get-online-features", Needs(Read)),
+    ("POST", "/write-to-online-store", Needs(Write)),
+    ("POST", "/push", Needs(Write)),
+    ("POST", "/materialize", Needs(Write)),
+    ("POST", "/materialize-incremental", Needs(Write)),
+    ("POST", "/feast.serving.ServingService/GetFeastServingInfo", Needs(Read)),
+    ("POST", "/feast.serving.ServingService/GetOnlineFeatures", Needs(Read)),
+    // Feast's registry.
+    ("POST", "/feast.registry.RegistryServer/GetEntity", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListEntities", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetDataSource", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListDataSources", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetAnyFeatureView", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListAllFeatureViews", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetFeatureView", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListFeatureViews", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetStreamFeatureView", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListStreamFeatureViews", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetOnDemandFeatureView", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListOnDemandFeatureViews", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetLabelView", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListLabelViews", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetFeatureService", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListFeatureServices", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetSavedDataset", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListSavedDatasets", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetValidationReference", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListValidationReferences", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetPermission", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListPermissions", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetProject", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListProjects", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ListProjectMetadata", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/GetInfra", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ApplyMaterialization", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/Refresh", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/Commit", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/Proto", Needs(Read)),
+    ("POST", "/feast.registry.RegistryServer/ApplyEntity", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteEntity", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplyDataSource", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteDataSource", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplyFeatureView", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteFeatureView", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplyFeatureService", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteFeatureService", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplySavedDataset", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteSavedDataset", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplyValidationReference", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteValidationReference", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplyPermission", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeletePermission", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/ApplyProject", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/DeleteProject", Needs(Write)),
+    ("POST", "/feast.registry.RegistryServer/UpdateInfra", Needs(Write)),
+    // Tables over Arrow Flight. What DoPut writes needs the right to write, which the call itself asks for.
+    ("POST", "/arrow.flight.protocol.FlightService/Handshake", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/ListFlights", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/GetFlightInfo", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/PollFlightInfo", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/GetSchema", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/DoGet", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/DoPut", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/DoExchange", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/DoAction", Needs(Read)),
+    ("POST", "/arrow.flight.protocol.FlightService/ListActions", Needs(Read)),
     // Runs and models.
     ("GET", "/api/v1/runs", Needs(Read)),
     ("POST", "/api/v1/runs", Needs(Write)),
@@ -302,7 +369,8 @@ pub fn page() -> String {
 
 /// Whether a route is a call of gRPC: `/package.Service/Method`.
 fn is_rpc(route: &str) -> bool {
-    route.split('/').nth(1).is_some_and(|service| service.contains(".v1."))
+    let mut parts = route.split('/').skip(1);
+    parts.next().is_some_and(|service| service.contains('.')) && parts.next().is_some() && parts.next().is_none()
 }
 
 /// The rules by route, then by method.
@@ -314,12 +382,16 @@ static BY_ROUTE: LazyLock<HashMap<&str, Vec<(&str, Rule)>>> = LazyLock::new(|| {
     by_route
 });
 
+/// Whether a route, as the router has it, is a service of gRPC: one route for all its methods.
+pub fn is_service(matched: &str) -> bool {
+    matched.ends_with("/{*rest}") && !matched.starts_with("/docs")
+}
+
 /// The route that a request reached, as it stands in the table; empty where it reached none.
 pub fn route_of(request: &Request) -> Cow<'static, str> {
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // A service of gRPC is one route; the method is the rest of the path.
-    let is_service = matched.ends_with("/{*rest}") && !matched.starts_with("/docs");
-    let route = if is_service { request.uri().path() } else { matched };
+    // The method is the rest of the path.
+    let route = if is_service(matched) { request.uri().path() } else { matched };
     match route.strip_prefix("/ajax-api/") {
         Some(rest) => format!("/api/{rest}").into(),
         None => route.to_owned().into(),
@@ -389,6 +461,7 @@ mod tests {
             "search-datasets",
             "/historical",
             "/online",
+            "/get-online-features",
             "/settle",
             "get-latest-versions",
             "presigned-download-url",
