@@ -34,8 +34,8 @@ pub(crate) struct ServicePart {
 pub(crate) struct ServicePlan {
     pub(crate) schema: ServiceSchema,
     pub(crate) parts: Vec<ServicePart>,
-    /// Of the definitions of the service and of all that it stands on.
-    pub(crate) definition: Digest,
+    /// Of the definitions of the service and of all that it stands on; `None` for a choice of features without a name.
+    pub(crate) definition: Option<Digest>,
 }
 
 /// The definitions by name.
@@ -124,7 +124,7 @@ impl Catalog {
     pub(crate) fn compile(&self, choice: &FeatureService) -> Result<ServicePlan, FeatureError> {
         check::service(choice, &self.definitions)?;
         let views = self.views().map(|view| (view.name.clone(), view.clone())).collect();
-        compile_service(choice, &self.definitions, &views)
+        Ok(ServicePlan { definition: None, ..compile_service(choice, &self.definitions, &views)? })
     }
 
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Arc<SourcePlan>> {
@@ -183,7 +183,7 @@ fn compile_service(
         })
         .collect::<Result<_, FeatureError>>()?;
     let schema = ServiceSchema { service: service.name.clone(), keys, request, features };
-    Ok(ServicePlan { schema, parts, definition: digest(service, definitions)? })
+    Ok(ServicePlan { schema, parts, definition: Some(digest(service, definitions)?) })
 }
 
 /// Changes whenever a definition changes that the service's answers rest on.

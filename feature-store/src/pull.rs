@@ -89,7 +89,7 @@ impl FeatureStore {
         let mut needed: BTreeSet<usize> = places.iter().copied().collect();
         needed.extend(positions(&plan, keys)?);
         let table = self.0.source_table(source)?;
-        let history = History::load(&plan, &table, &needed, stretch.to, u64::MAX).await?;
+        let history = History::load(&plan, &table, &needed, stretch.to, None).await?;
         Ok((history, places))
     }
 }

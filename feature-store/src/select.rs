@@ -68,8 +68,12 @@ impl Selection {
     #[must_use]
     pub fn known_key(&self, name: &str) -> Option<Field> {
         let entities = &self.catalog.definitions.entities;
-        let found = entities.values().find(|e| e.key.as_str() == name).or_else(|| entities.get(name));
-        found.map(|entity| Field::new(entity.key.as_str(), entity.kind))
+        let column =
+            entities.values().flat_map(domain::definition::Entity::columns).find(|(key, _)| key.as_str() == name);
+        // An entity of several columns has no one column that its name could mean.
+        let named = || entities.get(name).map(|entity| entity.columns().collect::<Vec<_>>());
+        let only = || named().filter(|columns| columns.len() == 1).and_then(|columns| columns.into_iter().next());
+        column.or_else(only).map(|(key, kind)| Field::new(key.as_str(), kind))
     }
 }
 

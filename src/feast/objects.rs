@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use domain::{
-    ColumnName, ProjectName, Span, Timestamp, ValueType,
-    definition::{AggregateFunction, Definition, Entity, FeatureService, FeatureView, Source},
+    ColumnName, ProjectName, Scalar, Span, Timestamp, ValueType,
+    definition::{Definition, Entity, FeatureService, FeatureView, Source},
 };
 use feature_store::{FeatureStore, Standing};
 use prost_types::{Duration, Timestamp as Stamp};
@@ -33,13 +33,13 @@ impl Objects {
     /// What storage says.
     pub async fn read(features: &FeatureStore, project: &ProjectName, now: Timestamp) -> Result<Self, Refusal> {
         let all = features.standing().await?;
-        let world = World::new(&all, project, now);
+        let world = World::new(features, &all, project, now);
         let changed_at = all.iter().map(|(_, standing)| standing.changed_at).max().unwrap_or_default();
         let (entities, sources, views, services) = Default::default();
         let mut objects = Self { entities, sources, views, services, changed_at };
         for (definition, standing) in &all {
             match definition {
-                Definition::Entity(entity) => objects.entities.push(world.entity(entity, standing)),
+                Definition::Entity(entity) => objects.entities.extend(world.entities_of(entity, standing)),
                 Definition::Source(source) => {
                     let batch = world.batch_source(source);
                     objects.sources.push(world.push_source(source, batch.clone()));
@@ -56,6 +56,7 @@ impl Objects {
 
 /// The definitions by name, to be looked up in one another.
 struct World<'a> {
+    features: &'a FeatureStore,
     project: &'a ProjectName,
     now: Timestamp,
     entities: HashMap<&'a str, &'a Entity>,
@@ -64,8 +65,14 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(all: &'a [(Definition, Standing)], project: &'a ProjectName, now: Timestamp) -> Self {
-        let mut world = Self { project, now, entities: HashMap::new(), sources: HashMap::new(), views: HashMap::new() };
+    fn new(
+        features: &'a FeatureStore,
+        all: &'a [(Definition, Standing)],
+        project: &'a ProjectName,
+        now: Timestamp,
+    ) -> Self {
+        let mut world =
+            Self { features, project, now, entities: HashMap::new(), sources: HashMap::new(), views: HashMap::new() };
         for (definition, standing) in all {
             match definition {
                 Definition::Entity(entity) => drop(world.entities.insert(entity.name.as_str(), entity)),
@@ -77,16 +84,20 @@ impl<'a> World<'a> {
         world
     }
 
-    fn entity(&self, entity: &Entity, standing: &Standing) -> core::Entity {
-        let spec = core::EntitySpecV2 {
-            name: entity.name.to_string(),
-            value_type: type_of(entity.kind).into(),
-            description: entity.description.clone(),
-            join_key: entity.key.to_string(),
-            project: self.project.to_string(),
-            ..core::EntitySpecV2::default()
+    /// An entity of Feast has one key column: one of several columns is as many of them.
+    fn entities_of(&self, entity: &Entity, standing: &Standing) -> Vec<core::Entity> {
+        let made = |(name, (key, kind)): (String, (&ColumnName, ValueType))| {
+            let spec = core::EntitySpecV2 {
+                name,
+                value_type: type_of(kind).into(),
+                description: entity.description.clone(),
+                join_key: key.to_string(),
+                project: self.project.to_string(),
+                ..core::EntitySpecV2::default()
+            };
+            core::Entity { spec: Some(spec), meta: Some(meta(standing)) }
         };
-        core::Entity { spec: Some(spec), meta: Some(meta(standing)) }
+        names_of(entity).zip(entity.columns()).map(made).collect()
     }
 
     fn batch_source(&self, source: &Source) -> core::DataSource {
@@ -131,15 +142,18 @@ impl<'a> World<'a> {
         let spec = core::FeatureViewSpec {
             name: view.name.to_string(),
             project: self.project.to_string(),
-            entities: view.entities.iter().map(ToString::to_string).collect(),
-            features: columns_of(view, source),
+            entities: entities.clone().flat_map(|entity| names_of(entity)).collect(),
+            features: self.columns_of(view, source),
             ttl: view.ttl.map(duration),
             batch_source: Some(batch),
             online: true,
             offline: true,
             stream_source: stream,
             description: view.description.clone(),
-            entity_columns: entities.map(|entity| column(entity.key.as_str(), entity.kind, String::new())).collect(),
+            entity_columns: entities
+                .flat_map(|entity| entity.columns())
+                .map(|(key, kind)| column(key.as_str(), kind, String::new()))
+                .collect(),
             version: "latest".to_owned(),
             ..core::FeatureViewSpec::default()
         };
@@ -157,12 +171,27 @@ impl<'a> World<'a> {
         Some(core::FeatureView { spec: Some(spec), meta: Some(meta) })
     }
 
+    /// The features of a view, in its order.
+    fn columns_of(&self, view: &FeatureView, source: &Source) -> Vec<core::FeatureSpecV2> {
+        let kind_of = |name: &ColumnName| source.columns.iter().find(|c| c.name == *name).map(|c| c.kind);
+        let plain = view.features.iter().filter_map(|feature| {
+            let kind = kind_of(feature.column.as_ref().unwrap_or(&feature.name))?;
+            Some(column(feature.name.as_str(), kind, String::new()))
+        });
+        let computed = view.aggregations.iter().filter_map(|made| {
+            let chosen = self.features.select(&[(view.name.as_str(), made.name.as_str())]).ok()?;
+            let kind = chosen.features().next()?.kind;
+            Some(column(made.name.as_str(), kind, format!("of `{}` over the last {}", made.column, made.window)))
+        });
+        plain.chain(computed).collect()
+    }
+
     fn service(&self, service: &FeatureService, standing: &Standing) -> core::FeatureService {
         let projection = |wanted: &domain::definition::ServiceView| {
             let view = self.views.get(wanted.view.as_str())?;
             let (source, _) = self.sources.get(view.source.as_str())?;
             let batch = self.batch_source(source);
-            let all = columns_of(view, source);
+            let all = self.columns_of(view, source);
             let chosen = if wanted.features.is_empty() {
                 all
             } else {
@@ -190,18 +219,12 @@ impl<'a> World<'a> {
     }
 }
 
-/// The features of a view, in its order.
-fn columns_of(view: &FeatureView, source: &Source) -> Vec<core::FeatureSpecV2> {
-    let kind_of = |name: &ColumnName| source.columns.iter().find(|c| c.name == *name).map(|c| c.kind);
-    let plain = view.features.iter().filter_map(|feature| {
-        let kind = kind_of(feature.column.as_ref().unwrap_or(&feature.name))?;
-        Some(column(feature.name.as_str(), kind, String::new()))
-    });
-    let computed = view.aggregations.iter().map(|made| {
-        let kind = if made.function == AggregateFunction::Count { ValueType::Int } else { ValueType::Float };
-        column(made.name.as_str(), kind, format!("of `{}` over the last {}", made.column, made.window))
-    });
-    plain.chain(computed).collect()
+/// What Feast calls an entity: one entity for each key column.
+fn names_of(entity: &Entity) -> impl Iterator<Item = String> {
+    let several = entity.columns().count() > 1;
+    entity
+        .columns()
+        .map(move |(key, _)| if several { format!("{}_{key}", entity.name) } else { entity.name.to_string() })
 }
 
 fn column(name: &str, kind: ValueType, description: String) -> core::FeatureSpecV2 {
@@ -215,6 +238,13 @@ const fn type_of(kind: ValueType) -> Type {
         ValueType::Float => Type::Double,
         ValueType::Text => Type::String,
         ValueType::Timestamp => Type::UnixTimestamp,
+        ValueType::List(list) => match list.element {
+            Scalar::Bool => Type::BoolList,
+            Scalar::Int => Type::Int64List,
+            Scalar::Float => Type::DoubleList,
+            Scalar::Text => Type::StringList,
+            Scalar::Timestamp => Type::UnixTimestampList,
+        },
     }
 }
 

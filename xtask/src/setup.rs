@@ -11,19 +11,19 @@ pub fn run() -> anyhow::Result<()> {
     ensure(Command::new("bash").arg(root().join("scripts/postgres.sh")))?;
     // Builds on its own: not with the flags and folders of the cargo that runs this.
     ensure(Command::new("sh").arg(root().join("scripts/fetch-s3s.sh")).env_remove("CARGO_TARGET_DIR"))?;
-    python("mlflow", "tests/mlflow/requirements.txt")?;
-    python("feast", "tests/feast/requirements.txt")?;
-    python("lake", "tests/lake/requirements.txt")
+    python("mlflow")?;
+    python("feast")?;
+    python("lake")
 }
 
 /// What only benches need: the peers they measure beside. Idempotent, too.
 pub fn bench() -> anyhow::Result<()> {
-    python("join", "benches/join/requirements.txt")
+    python("join")
 }
 
-/// A virtual environment of that name with the packages of a file.
-fn python(name: &str, requirements: &str) -> anyhow::Result<()> {
-    ensure(Command::new("python3").arg(root().join("scripts/fetch-python.py")).args([name, requirements]))
+/// A virtual environment with the packages that `tests/NAME/requirements.txt` names.
+fn python(name: &str) -> anyhow::Result<()> {
+    ensure(Command::new("python3").arg(root().join("scripts/fetch-python.py")).arg(name))
 }
 
 /// What the program itself needs. Idempotent, too.

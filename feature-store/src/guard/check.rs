@@ -122,7 +122,7 @@ impl Inner {
                     if same(online, &offline) {
                         continue;
                     }
-                    let cause = cause_of(served.definition, plan.definition, same(online, &then.get(position)));
+                    let cause = cause_of(Some(served.definition), plan.definition, same(online, &then.get(position)));
                     report.count(cause);
                     mismatches.push(Mismatch {
                         service: served.service.clone(),
@@ -174,7 +174,7 @@ fn asks_the_same(plan: &ServicePlan, served: &Served) -> bool {
         && served.keys.iter().zip(kinds).all(|(value, kind)| Column::empty(kind).push(value.clone()).is_ok())
 }
 
-fn cause_of(served: Digest, now: Digest, as_of_then: bool) -> Cause {
+fn cause_of(served: Option<Digest>, now: Option<Digest>, as_of_then: bool) -> Cause {
     match (served == now, as_of_then) {
         (false, _) => Cause::DefinitionChange,
         (true, true) => Cause::LateData,

@@ -106,6 +106,7 @@ impl Guard {
 /// Rows of a request that are about watched entities, with what the online store held before they were read.
 pub(crate) struct Watching {
     rows: Vec<usize>,
+    definition: Digest,
     marks: Marks,
 }
 
@@ -117,13 +118,15 @@ impl Inner {
         keys: &Frame,
         rows: usize,
     ) -> Result<Option<Watching>, FeatureError> {
+        // What has no name cannot be found again.
+        let Some(definition) = plan.definition else { return Ok(None) };
         let columns: Vec<&Column> =
             plan.schema.keys.iter().map(|field| keys.require(&field.name)).collect::<Result<_, _>>()?;
         let rows = self.guard.watched(&columns, rows);
         if rows.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Watching { rows, marks: self.applied(plan)? }))
+        Ok(Some(Watching { rows, definition, marks: self.applied(plan)? }))
     }
 
     /// Keeps what was answered. A request during which rows came in is let go: nobody could say which of them it saw.
@@ -135,7 +138,7 @@ impl Inner {
         at: &[Timestamp],
         features: &Frame,
     ) -> Result<(), FeatureError> {
-        let Watching { rows: watched, marks } = watching;
+        let Watching { rows: watched, definition, marks } = watching;
         let rows = |marks: &Marks| marks.values().map(|(rows, _)| *rows).collect::<Vec<_>>();
         if rows(&self.applied(plan)?) != rows(&marks) {
             return Ok(());
@@ -145,7 +148,7 @@ impl Inner {
             plan.schema.keys.iter().map(|field| keys.require(&field.name)).collect::<Result<_, _>>()?;
         self.guard.keep(watched.into_iter().map(|row| Served {
             service: plan.schema.service.clone(),
-            definition: plan.definition,
+            definition,
             keys: columns.iter().map(|column| column.get(row)).collect(),
             at: at[row],
             served_at,

@@ -184,7 +184,7 @@ impl<'a> Judge<'a> {
 
     /// Whether the file says that no row of the unit can count.
     fn may_hold(&self, unit: Unit) -> bool {
-        let Some((first, last)) = self.index.span() else { return false };
+        let Some((first, last)) = self.index.span else { return false };
         let nanos = |t: i64, unit: TimeUnit| i128::from(t) * i128::from(tick(unit));
         if let Some((min, max, unit)) = self.view.table.time_span(unit, &self.view.timestamp) {
             let ttl = i128::from(self.view.ttl) * 1_000;

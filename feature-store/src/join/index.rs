@@ -20,7 +20,6 @@ impl Table {
         Self { places: vec![(0, NONE); 1_024], taken: 0 }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is the tag")]
     const fn tag(hash: u64) -> u32 {
         (hash >> 32) as u32
     }
@@ -83,6 +82,8 @@ pub(super) struct Index {
     /// By slot.
     pub(super) times: Vec<i64>,
     pub(super) order: Vec<u32>,
+    /// First and last instant.
+    pub(super) span: Option<(i64, i64)>,
     /// Smallest and greatest key, where keys are one signed number.
     pub(super) key_span: Option<(i64, i64)>,
 }
@@ -110,6 +111,7 @@ impl Builder {
             store,
             times: Vec::new(),
             order: Vec::new(),
+            span: None,
             key_span: None,
         };
         let ordered_keys = matches!(types, [KeyType::Int { signed: true }]);
@@ -177,6 +179,7 @@ impl Builder {
             sorted[pair[0].start as usize..pair[1].start as usize].sort_unstable();
         }
         (index.times, index.order) = sorted.into_iter().unzip();
+        index.span = index.times.iter().min().copied().zip(index.times.iter().max().copied());
         index
     }
 }
@@ -190,11 +193,6 @@ impl Index {
     /// Slots of each group.
     pub(super) fn groups(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
         self.heads.windows(2).map(|pair| pair[0].start as usize..pair[1].start as usize)
-    }
-
-    /// First and last instant.
-    pub(super) fn span(&self) -> Option<(i64, i64)> {
-        self.times.iter().min().copied().zip(self.times.iter().max().copied())
     }
 
     /// The group of each row, in place of what `groups` held; [`NONE`] where the spine does not have the key.

@@ -7,10 +7,10 @@
 //! row comes out exactly once, in the spine's order.
 //!
 //! Nothing of a view is sorted, and nothing of it is kept but what is asked for. The spine is grouped by key and
-//! sorted by time ([`index`]); one pass over each view's keys and times finds the rows that count ([`choose`]); a second
-//! pass over the feature columns fetches these ([`gather`]). Memory is proportional to the spine and bounded by
+//! sorted by time (`index`); one pass over each view's keys and times finds the rows that count (`choose`); a second
+//! pass over the feature columns fetches these (`gather`). Memory is proportional to the spine and bounded by
 //! [`Options::memory_bytes`]: a spine whose index would need more is joined in rounds, and features that do not fit wait
-//! in temporary files ([`spill`]).
+//! in temporary files (`spill`).
 
 mod choose;
 mod error;

@@ -7,6 +7,7 @@ use arrow::{
     buffer::BooleanBuffer,
     compute::filter_record_batch,
     datatypes::{DataType, TimeUnit},
+    error::ArrowError,
 };
 use parquet::{
     arrow::{
@@ -149,7 +150,7 @@ impl Table {
         JoinError::Read { place, source }
     }
 
-    pub(super) fn columns_failed(&self, source: arrow::error::ArrowError) -> JoinError {
+    pub(super) fn columns_failed(&self, source: ArrowError) -> JoinError {
         JoinError::Columns { place: self.place.clone(), source }
     }
 
@@ -206,7 +207,12 @@ impl Iterator for Reading<'_> {
             From::File(reader, unit) => match reader.next() {
                 Some(Ok(batch)) => batch,
                 Some(Err(error)) => {
-                    return Some(Err(self.table.unreadable(*unit, ParquetError::ArrowError(error.to_string()))));
+                    let source = match error {
+                        ArrowError::ParquetError(reason) => ParquetError::General(reason),
+                        ArrowError::ExternalError(source) => ParquetError::External(source),
+                        other => ParquetError::ArrowError(other.to_string()),
+                    };
+                    return Some(Err(self.table.unreadable(*unit, source)));
                 }
                 None if self.seen == self.expected => return None,
                 None => {

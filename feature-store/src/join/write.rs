@@ -8,7 +8,7 @@ use parquet::{
         ArrowSchemaConverter,
         arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves},
     },
-    basic::{Compression as Codec, ZstdLevel},
+    basic::{Compression as Codec, Encoding, ZstdLevel},
     errors::ParquetError,
     file::{
         properties::{EnabledStatistics, WriterProperties},
@@ -52,9 +52,14 @@ impl Joined {
         let mut properties =
             WriterProperties::builder().set_compression(codec).set_statistics_enabled(EnabledStatistics::Chunk);
         for field in schema.fields() {
-            // Measured values seldom repeat, and a dictionary of them costs more than it saves.
-            if field.data_type().is_floating() || matches!(field.data_type(), DataType::Timestamp(..)) {
-                properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+            let path = ColumnPath::from(field.name().as_str());
+            let data_type = field.data_type();
+            // Measured values seldom repeat, nor do instants and most numbers: a dictionary costs more than it saves.
+            if data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32) {
+                properties = properties.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+                properties = properties.set_column_dictionary_enabled(path, false);
+            } else if data_type.is_floating() {
+                properties = properties.set_column_dictionary_enabled(path, false);
             }
         }
         let descriptor = ArrowSchemaConverter::new().convert(&schema).map_err(written)?;

@@ -110,6 +110,9 @@ fn cell(name: &str, value: types::Value) -> Result<Cell, Refusal> {
         Some(Val::BytesVal(_)) => {
             return Err(Refusal::unfit(Class::General, format!("entities.{name} holds bytes, which are no key")));
         }
+        Some(_) => {
+            return Err(Refusal::unfit(Class::General, format!("entities.{name} holds a list, which is no key")));
+        }
     })
 }
 
@@ -120,9 +123,37 @@ fn value(value: Value) -> types::Value {
         Value::Int(i) => Some(Val::Int64Val(i)),
         Value::Float(x) => Some(Val::DoubleVal(x)),
         Value::Text(text) => Some(Val::StringVal(text.as_ref().to_owned())),
-        Value::Timestamp(at) => Some(Val::UnixTimestampVal(at.micros().div_euclid(1_000_000))),
+        Value::Timestamp(at) => Some(Val::UnixTimestampVal(seconds(at))),
+        Value::List(values) => list(&values),
     };
     types::Value { val }
+}
+
+const fn seconds(at: Timestamp) -> i64 {
+    at.micros().div_euclid(1_000_000)
+}
+
+/// A list by the type of its first element; elements are all of one type.
+fn list(values: &[Value]) -> Option<Val> {
+    macro_rules! of {
+        ($kind:path => $made:expr) => {
+            values.iter().filter_map(|value| if let $kind(x) = value { Some($made(x)) } else { None }).collect()
+        };
+    }
+    Some(match values.first() {
+        // Whose elements nobody knows.
+        None => Val::DoubleListVal(types::DoubleList::default()),
+        Some(Value::Bool(_)) => Val::BoolListVal(types::BoolList { val: of!(Value::Bool => |b: &bool| *b) }),
+        Some(Value::Int(_)) => Val::Int64ListVal(types::Int64List { val: of!(Value::Int => |i: &i64| *i) }),
+        Some(Value::Float(_)) => Val::DoubleListVal(types::DoubleList { val: of!(Value::Float => |x: &f64| *x) }),
+        Some(Value::Text(_)) => Val::StringListVal(types::StringList {
+            val: of!(Value::Text => |text: &std::sync::Arc<str>| text.to_string()),
+        }),
+        Some(Value::Timestamp(_)) => {
+            Val::UnixTimestampListVal(types::Int64List { val: of!(Value::Timestamp => |at: &Timestamp| seconds(*at)) })
+        }
+        Some(Value::Null | Value::List(_)) => return None,
+    })
 }
 
 const fn status(status: FeatureStatus) -> FieldStatus {

@@ -206,21 +206,26 @@ fn described(features: &FeatureStore, shown: &str) -> Result<Source, Refusal> {
 
 /// Names and types (as pyarrow calls them) of a source's columns.
 fn columns_of(source: &Source) -> Result<RecordBatch, Refusal> {
-    let type_of = |kind: ValueType| match kind {
-        ValueType::Bool => "bool",
-        ValueType::Int => "int64",
-        ValueType::Float => "double",
-        ValueType::Text => "string",
-        ValueType::Timestamp => "timestamp[us, tz=UTC]",
-    };
     let texts = |of: &dyn Fn(&domain::definition::SourceColumn) -> String| {
         domain::Column::Text(source.columns.iter().map(|column| Some(of(column).into())).collect())
     };
     let frame = domain::Frame::new([
         ("name".into(), texts(&|column| column.name.to_string())),
-        ("type".into(), texts(&|column| type_of(column.kind).to_owned())),
+        ("type".into(), texts(&|column| type_name(column.kind))),
     ]);
     super::batch(&frame.map_err(feature_store::FeatureError::from)?)
+}
+
+/// A type as pyarrow calls it.
+fn type_name(kind: ValueType) -> String {
+    match kind {
+        ValueType::Bool => "bool".to_owned(),
+        ValueType::Int => "int64".to_owned(),
+        ValueType::Float => "double".to_owned(),
+        ValueType::Text => "string".to_owned(),
+        ValueType::Timestamp => "timestamp[us, tz=UTC]".to_owned(),
+        ValueType::List(list) => format!("list<item: {}>", type_name(list.element.kind())),
+    }
 }
 
 /// Takes the rows of a view.

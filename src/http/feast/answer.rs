@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
-use domain::{Column, ErrorCode, Frame, Timestamp};
+use domain::{Column, ErrorCode, Frame, Timestamp, Value};
 use feature_store::{Answer, FeatureStatus, Selection};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
@@ -143,6 +143,31 @@ impl Serialize for Values<'_> {
             Column::Float(v) => to.collect_seq(v),
             Column::Text(v) => to.collect_seq(v.iter().map(Option::as_deref)),
             Column::Timestamp(v) => to.collect_seq(v.iter().map(|at| at.map(|at| at.micros().div_euclid(1_000_000)))),
+            Column::List(_, v) => to.collect_seq(v.iter().map(|list| list.as_deref().map(List))),
+        }
+    }
+}
+
+struct List<'a>(&'a [Value]);
+
+impl Serialize for List<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(Element))
+    }
+}
+
+struct Element<'a>(&'a Value);
+
+impl Serialize for Element<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => to.serialize_unit(),
+            Value::Bool(b) => to.serialize_bool(*b),
+            Value::Int(i) => to.serialize_i64(*i),
+            Value::Float(x) => to.serialize_f64(*x),
+            Value::Text(text) => to.serialize_str(text),
+            Value::Timestamp(at) => to.serialize_i64(at.micros().div_euclid(1_000_000)),
+            Value::List(values) => List(values).serialize(to),
         }
     }
 }

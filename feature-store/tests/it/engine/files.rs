@@ -71,6 +71,7 @@ fn wide(name: &str, bytes: Bytes) -> JoinView {
     let part = Part::parquet("rows.parquet", Arc::new(bytes)).unwrap();
     let feature = |n: usize| Feature { column: "wide".into(), name: format!("{name}__wide{n}"), data_type: None };
     let mut view = view(vec![part], &["x"], 0);
+    view.name = name.into();
     view.features[0].name = format!("{name}__x");
     view.features.extend((0..8).map(feature));
     view
