@@ -99,7 +99,7 @@ fn duckdb_and_polars_see_the_rows_of_a_running_server() {
     // A correction: sealed, it stands beside what it replaces until a compaction.
     let corrected = send(&server, &[event(3, -3.0)]);
     assert_eq!(corrected["corrections"], 1);
-    drop(server.stop());
+    server.stop();
     let server = Server::start(data.path());
     let found = read(&location, &json!({}));
     let beside: Vec<Value> = all.iter().cloned().chain([seen(40, 3, -3.0, Some(3))]).collect();
@@ -179,7 +179,7 @@ fn polars_sees_the_rows_in_a_bucket() {
 
     // Blobs are collected beside it, and none of its files is one.
     server.post("/api/v1/gc", &json!({"dry_run": false, "older_than": "1h"})).ok();
-    drop(server.stop());
+    server.stop();
     let server = shared.start(data.path());
     send(&server, &[event(30, 30.0)]);
     upkeep(&server, "compact");
