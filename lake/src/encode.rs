@@ -85,7 +85,6 @@ fn parquet(rows: &RecordBatch, layout: &Layout) -> Result<Bytes, StorageError> {
     Ok(writer.into_inner().map_err(failed)?.into())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(crate) fn arrow_failed(error: ArrowError) -> StorageError {
     StorageError::Arrow(error)
 }

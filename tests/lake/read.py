@@ -22,8 +22,10 @@ def main(location, options):
     frame = polars.scan_delta(location, storage_options=options).select([*columns, "event_date"]).sort("_row").collect()
     seen["days"] = sorted({str(day) for day in frame["event_date"]})
     seen["polars"] = frame.select(columns).rows()
-    one_day = polars.scan_delta(location, storage_options=options).filter(polars.col("event_date") == frame["event_date"][0])
-    seen["first_day"] = one_day.select(polars.len()).collect().item()
+    if not frame.is_empty():
+        first = polars.col("event_date") == frame["event_date"].min()
+        of_day = polars.scan_delta(location, storage_options=options).filter(first)
+        seen["first_day"] = of_day.select(polars.len()).collect().item()
 
     if not location.startswith("s3://"):
         # DuckDB's own reader of Delta tables is an extension that it fetches at run time; the files it would read are
