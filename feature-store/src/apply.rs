@@ -22,7 +22,7 @@ use crate::{
     error::{Doing as _, FeatureError},
     key::{self, Layout},
     moved::{self, Part},
-    table::{Shelf, SourceTable, lake_table, sort_columns},
+    table::{Shelf, SourceTable, lake_table, layout_of},
     view::SourcePlan,
 };
 
@@ -204,7 +204,7 @@ impl Inner {
         }
         for plan in draft.catalog.sources() {
             if let Ok(table) = self.any_source_table(&plan.definition.name) {
-                table.lake.sort_by(sort_columns(plan));
+                table.lake.lay_out(layout_of(plan));
             }
         }
         for view in fresh.iter().filter(|view| !tables.contains_key(&view.source)) {

@@ -60,7 +60,7 @@ pub(crate) fn fields_of(source: &Source) -> Vec<Field> {
 }
 
 /// The columns that rows are sorted by: the keys of the source's views, those of the most views first.
-pub(crate) fn sort_columns(plan: &SourcePlan) -> Vec<String> {
+fn sort_columns(plan: &SourcePlan) -> Vec<String> {
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
     for key in plan.views.iter().flat_map(|view| &view.keys) {
         *uses.entry(key.name.as_str()).or_default() += 1;
@@ -121,7 +121,7 @@ impl SourceTable {
 
     /// Goes on with the columns that the source has by now. The caller holds `writing` and has flushed.
     pub(crate) async fn reshape(&self, tables: &Tables, plan: &SourcePlan) -> Result<(), FeatureError> {
-        self.lake.sort_by(sort_columns(plan));
+        self.lake.lay_out(layout_of(plan));
         let log = self.log();
         if log.fits(&plan.definition.columns) || log.table.here().is_err() {
             return Ok(());
@@ -328,13 +328,17 @@ impl Log {
 
 /// The source's Delta table, where its rows lie.
 pub(crate) async fn lake_table(lake: &Lake, plan: &SourcePlan) -> Result<LakeTable, FeatureError> {
-    let layout = Layout {
+    lake.table(plan.definition.name.as_str(), layout_of(plan)).await.doing("open a source's table")
+}
+
+/// How the source's rows lie in its table.
+pub(crate) fn layout_of(plan: &SourcePlan) -> Layout {
+    Layout {
         time: plan.definition.timestamp.to_string(),
         row: ROW.to_owned(),
         replaces: REPLACES.to_owned(),
         sorted_by: sort_columns(plan),
-    };
-    lake.table(plan.definition.name.as_str(), layout).await.doing("open a source's table")
+    }
 }
 
 async fn open_log(tables: &Tables, lake: &LakeTable, source: &Source) -> Result<Log, FeatureError> {

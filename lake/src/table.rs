@@ -115,9 +115,9 @@ impl LakeTable {
         self.inner.layout.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Rows that come from now on are sorted by these columns.
-    pub fn sort_by(&self, columns: Vec<String>) {
-        self.inner.layout.write().unwrap_or_else(PoisonError::into_inner).sorted_by = columns;
+    /// Goes on with another layout; the columns that it names stay those of the rows that are there.
+    pub fn lay_out(&self, layout: Layout) {
+        *self.inner.layout.write().unwrap_or_else(PoisonError::into_inner) = layout;
     }
 
     /// The newest version, `None` before the table is made.

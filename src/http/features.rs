@@ -144,7 +144,7 @@ async fn historical(State(app): State<App>, Body(request): Body<FeatureRequest>)
 ///
 /// Of a share of entities every vector served online is derived again from history as of its time.
 #[utoipa::path(get, path = "/api/v1/features/consistency", operation_id = "featureConsistency", tag = "features", params(Limit),
-    responses((status = 200, description = "Counts since the server's start, and the newest mismatches, each with its cause", body = Object)))]
+    responses((status = 200, description = "Counts since the server's start, and the newest mismatches, each with its cause", body = Object), (status = "4XX", description = "Wrong request", body = Problem)))]
 async fn consistency(
     State(app): State<App>,
     Query(query): Query<Limit>,
@@ -154,7 +154,7 @@ async fn consistency(
 
 /// Compare what was served with history, now
 #[utoipa::path(post, path = "/api/v1/features/consistency/check", operation_id = "checkFeatureConsistency", tag = "features",
-    responses((status = 200, description = "Vectors and values compared, and how many differ, by cause", body = Object)))]
+    responses((status = 200, description = "Vectors and values compared, and how many differ, by cause", body = Object), (status = "4XX", description = "Not allowed", body = Problem)))]
 async fn check_consistency(State(app): State<App>) -> Result<Json<feature_store::GuardReport>, Problem> {
     Ok(Json(crate::consistency::check(&app.features, &app.metrics).await?))
 }

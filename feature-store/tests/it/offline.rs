@@ -30,6 +30,21 @@ async fn fill(world: &World) {
 }
 
 #[tokio::test]
+async fn a_source_without_rows_may_get_another_event_time() {
+    let world = World::new().await;
+    let mut first = events();
+    first[1]["timestamp"] = json!("written");
+    first[1]["created"] = json!(null);
+    world.apply(&first[..2]).await;
+    world.apply(&events()).await;
+    fill(&world).await;
+    let expected = answers(&world).await;
+    world.store.compact(&source(), "test").await.unwrap();
+    assert_eq!(answers(&world).await, expected);
+    assert_eq!(answers(&world.reopen().await).await, expected);
+}
+
+#[tokio::test]
 async fn sealing_compaction_and_vacuum_change_no_answer() {
     let world = World::new().await;
     world.apply(&events()).await;
