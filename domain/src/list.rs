@@ -9,6 +9,9 @@ use crate::{BadValue, Value, ValueType};
 /// Greatest length that a type may fix.
 pub const LENGTH_MAX: u32 = 65_536;
 
+/// What may stand as a type, in errors; lists by two examples.
+const NAMES: [&str; 7] = ["bool", "int", "float", "text", "timestamp", "float[]", "float[384]"];
+
 /// What a list is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scalar {
@@ -163,7 +166,8 @@ impl Serialize for ValueType {
 
 impl<'de> Deserialize<'de> for ValueType {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
+        let raw = String::deserialize(from)?;
+        raw.parse().map_err(|_| D::Error::unknown_variant(&raw, &NAMES))
     }
 }
 

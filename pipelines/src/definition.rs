@@ -305,9 +305,9 @@ mod tests {
         let (line, column, message) = error(&format!("{ENTITY}---\n# no kind\nname: x\n"));
         assert_eq!((line, column), (7, 1));
         assert!(message.contains("`kind`"), "{message}");
-        let (line, _, message) = error(&format!("{ENTITY}---\nkind: Entity\nname: x\n"));
+        let (line, _, message) = error(&format!("{ENTITY}---\nkind: Source\nname: x\n"));
         assert_eq!(line, 6);
-        assert!(message.contains("missing field `key`"), "{message}");
+        assert!(message.contains("missing field `timestamp`"), "{message}");
         assert_eq!(error("- a\n- b\n").0, 1);
     }
 }
