@@ -118,11 +118,10 @@ fn is_own(view: &ViewPlan, source: &SourcePlan, column: &str) -> bool {
 }
 
 /// Rows by the source's columns, and which of them are given.
-fn by_column(
-    view: &ViewPlan,
-    source: &SourcePlan,
-    rows: Vec<Map<String, Json>>,
-) -> Result<(Vec<Map<String, Json>>, BTreeSet<String>), FeatureError> {
+type Written = (Vec<Map<String, Json>>, BTreeSet<String>);
+
+/// Rows by the source's columns, and which of them are given.
+fn by_column(view: &ViewPlan, source: &SourcePlan, rows: Vec<Map<String, Json>>) -> Result<Written, FeatureError> {
     if view.is_windowed() {
         let reason = format!(
             "view `{}` is computed from windows over its source and takes no values: send rows of the source instead",

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use domain::{Column, Field, Frame, Timestamp, error::nearest};
+use domain::{Column, Field, Frame, Timestamp, Value, ValueType, error::nearest};
 use feature_store::Selection;
 use serde::{
     Deserialize, Deserializer,
@@ -95,21 +95,22 @@ fn stranger(name: &str, selection: &Selection) -> Refusal {
 fn column(name: &str, field: &Field, cells: Vec<Cell>) -> Result<Column, Refusal> {
     let mut column = Column::with_capacity(field.kind, cells.len());
     for (row, cell) in cells.into_iter().enumerate() {
-        let fits = match (&mut column, &cell) {
-            (Column::Bool(v), Cell::Bool(x)) => Some(v.push(Some(*x))),
-            (Column::Int(v), Cell::Int(x)) => Some(v.push(Some(*x))),
-            (Column::Int(v), Cell::Float(x)) => whole(*x).map(|x| v.push(Some(x))),
+        let value = match (field.kind, &cell) {
+            (_, Cell::Null) => Some(Value::Null),
+            (ValueType::Bool, Cell::Bool(x)) => Some(Value::Bool(*x)),
+            (ValueType::Int, Cell::Int(x)) => Some(Value::Int(*x)),
+            (ValueType::Int, Cell::Float(x)) => whole(*x).map(Value::Int),
             #[expect(clippy::cast_precision_loss, reason = "integers are taken where floats are wanted")]
-            (Column::Float(v), Cell::Int(x)) => Some(v.push(Some(*x as f64))),
-            (Column::Float(v), Cell::Float(x)) => Some(v.push(Some(*x))),
-            (Column::Text(v), Cell::Text(x)) => Some(v.push(Some(x.clone()))),
-            (Column::Timestamp(v), Cell::Text(x)) => columns::parse(x).ok().map(|at| v.push(Some(at))),
-            (Column::Timestamp(v), Cell::Int(x)) => {
-                x.checked_mul(1_000_000).map(|micros| v.push(Some(Timestamp::from_micros(micros))))
+            (ValueType::Float, Cell::Int(x)) => Some(Value::Float(*x as f64)),
+            (ValueType::Float, Cell::Float(x)) => Some(Value::Float(*x)),
+            (ValueType::Text, Cell::Text(x)) => Some(Value::Text(x.clone())),
+            (ValueType::Timestamp, Cell::Text(x)) => columns::parse(x).ok().map(Value::Timestamp),
+            (ValueType::Timestamp, Cell::Int(x)) => {
+                x.checked_mul(1_000_000).map(|micros| Value::Timestamp(Timestamp::from_micros(micros)))
             }
-            (column, Cell::Null) => column.push(domain::Value::Null).ok(),
             _ => None,
         };
+        let fits = value.and_then(|value| column.push(value).ok());
         if fits.is_none() {
             let message = format!("entities.{name}[{row}] is {cell}, the key is {}", field.kind.as_str());
             return Err(unfit(message));

@@ -158,6 +158,45 @@ async fn streams_of_a_training_set_are_together_the_whole() {
 }
 
 #[tokio::test]
+async fn a_training_set_comes_as_a_pipeline_would_build_it_in_two_slices() {
+    let (server, _data) = world();
+    let outcomes = "
+kind: Source
+name: outcomes
+timestamp: known_at
+row_id: [driver_id]
+columns:
+  - {name: driver_id, type: int}
+  - {name: good, type: bool}
+  - {name: known_at, type: timestamp}
+";
+    server.apply(outcomes).ok();
+    let ask = |driver: i64| {
+        let at = format!("2024-03-10T0{driver}:00:00Z");
+        json!({"driver_id": driver, "zone": "n", "fare": 1.5, "event_timestamp": at})
+    };
+    let spine: Vec<Value> = (0..6).map(ask).collect();
+    server.ingest("fares", "application/json", json!(spine).to_string().as_bytes()).ok();
+    let known = |driver: i64| json!({"driver_id": driver, "good": driver % 2 == 0, "known_at": "2024-03-10T09:00:00Z"});
+    // The last question has no answer.
+    let labels: Vec<Value> = (0..5).map(known).collect();
+    server.ingest("outcomes", "application/json", json!(labels).to_string().as_bytes()).ok();
+    let label = json!({"source": "outcomes", "key": ["driver_id"], "column": "good"});
+    let dataset = json!({"service": "rides", "spine": "fares", "label": label, "holdout": "2h"});
+    let wanted = json!({"dataset": dataset, "cutoff": "2024-03-11T00:00:00Z"});
+    let mut client = client(&server).await;
+    let info = client.get_flight_info(FlightDescriptor::new_cmd(wanted.to_string())).await.expect("built");
+    let mut drivers = Vec::new();
+    for endpoint in info.endpoint {
+        let slice = client.do_get(endpoint.ticket.expect("a ticket")).await.expect("fetched");
+        let batches: Vec<RecordBatch> = slice.try_collect().await.expect("whole");
+        let ids = batches.iter().flat_map(|batch| batch["driver_id"].as_primitive::<Int64Type>().iter().flatten());
+        drivers.push(ids.collect::<Vec<i64>>());
+    }
+    assert_eq!(drivers, [vec![0, 1, 2], vec![3, 4]], "the newest two hours are held out");
+}
+
+#[tokio::test]
 async fn rows_are_written_by_view_and_a_bad_one_takes_all_back() {
     let (server, _data) = world();
     let table = |driver: Option<i64>, fare: f64| {

@@ -20,7 +20,7 @@ async fn keeping_rows_again_after_any_failure_keeps_them_once() {
             keep(&table, rows(0..5)).await.unwrap();
             count.store(nth, Ordering::SeqCst);
             let batch = rows(5..40);
-            if let Err(error) = table.keep(&[batch.clone()], kept(40)).await {
+            if let Err(error) = table.keep(std::slice::from_ref(&batch), kept(40)).await {
                 failures += 1;
                 assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
                 assert_eq!(numbers(&table).await, upto(5), "change {nth}: readable as it was");
