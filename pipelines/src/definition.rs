@@ -125,14 +125,13 @@ impl Document<'_> {
         self.at(at, message)
     }
 
-    /// A name, duration or instant that its type refuses is only reported at the mapping it stands in. Its message
-    /// begins with the text, so that is looked for from there on.
+    /// A name, type, duration or instant that is refused is only reported at the mapping it stands in. Its message has
+    /// the text, so that is looked for from there on.
     fn narrowed(&self, at: (usize, usize), message: &str) -> (usize, usize) {
-        let Some((wrong, _)) =
-            message.split_once(": `").map_or(message, |(_, m)| m).trim_start_matches('`').split_once("` is not ")
-        else {
-            return at;
-        };
+        let said = message.split_once(": `").map_or(message, |(_, said)| said).trim_start_matches('`');
+        let refused = said.split_once("` is not ").map(|(wrong, _)| wrong);
+        let unknown = || message.split_once("unknown value `")?.1.split_once('`').map(|(wrong, _)| wrong);
+        let Some(wrong) = refused.or_else(unknown) else { return at };
         let lines = self.text.lines().enumerate().skip(at.0 - 1);
         let found = lines.flat_map(|(number, line)| {
             line.match_indices(wrong)
