@@ -16,10 +16,6 @@ mod tls;
 
 use std::process::ExitCode;
 
-/// Answers are made of many small texts: in the lists of MLflow's API a quarter of the time went to the usual allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Before any thread exists: ONNX Runtime reads this when its library initialises.
     backends::silence_telemetry();
