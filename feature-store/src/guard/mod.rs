@@ -93,7 +93,7 @@ pub struct GuardReport {
     pub vectors: u64,
     /// Values compared.
     pub values: u64,
-    /// Vectors that could not be derived again: their service is gone.
+    /// Vectors that could not be derived again: their service is gone, or the version of a table that they rest on.
     pub gone: u64,
     /// Values that differ, by cause.
     pub late_data: u64,
