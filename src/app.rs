@@ -21,6 +21,7 @@ use runtime::{
     metrics::{Metric, Metrics},
 };
 use serving::{Serving, ServingConfig};
+use sql::Engine;
 use storage::{Collector, EmbeddedKv, Kv, Meta, References, Tables};
 use trainer::{Trainer, TrainerConfig};
 
@@ -34,6 +35,7 @@ pub struct Ground {
     pub draining: CancellationToken,
     clock: Clock,
     cpu: Cpu,
+    sql: Engine,
     onnx_library: PathBuf,
 }
 
@@ -49,12 +51,21 @@ impl Ground {
         lock(data)?;
         let onnx = backends::init(config.onnx.library.as_deref()).map_err(mendable)?;
         tracing::info!(version = %onnx.version, path = %onnx.path.display(), "onnx runtime loaded");
+        let limits = sql::Limits {
+            memory_bytes: config.sql.memory_bytes,
+            temporary: data.join("sql"),
+            at_once: config.sql.at_once,
+            threads: cores(config.sql.threads),
+            deadline: config.sql.deadline.to_std(),
+        };
+        let sql = Engine::start(limits).map_err(mendable)?;
         Ok(Self {
             config: Arc::new(config.clone()),
             house: House::new(),
             draining: CancellationToken::new(),
             clock: Clock::system(),
             cpu: Cpu::new(cores(config.serving.threads)),
+            sql,
             onnx_library: onnx.path,
         })
     }
@@ -89,6 +100,8 @@ pub struct App {
     pub conductor: Conductor,
     pub metrics: Metrics,
     pub clock: Clock,
+    /// Answers questions in SQL over [`crate::catalogue::Tables`].
+    pub sql: Engine,
     pub house: House,
     pub garbage: Garbage,
     /// Materialisations that Feast's clients began and do not wait for.
@@ -113,7 +126,7 @@ impl App {
     /// # Errors
     /// When its data belongs to a newer version or cannot be read.
     pub async fn open(ground: &Ground, project: &ProjectName) -> anyhow::Result<Self> {
-        let Ground { config, house, clock, cpu, .. } = ground.clone();
+        let Ground { config, house, clock, cpu, sql, .. } = ground.clone();
         let data = ground.dir_of(project);
         let threads = cores(config.serving.threads);
         let metrics = Metrics::new();
@@ -217,6 +230,7 @@ impl App {
             conductor,
             metrics,
             clock,
+            sql,
             house,
             garbage,
             materialising: UnderWay::default(),

@@ -1,6 +1,7 @@
 //! `millpond`: the one binary. Doors and wiring only; the domain lives in the crates below.
 
 mod app;
+mod catalogue;
 mod cli;
 mod consistency;
 mod counts;

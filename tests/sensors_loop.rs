@@ -333,6 +333,73 @@ fn a_reviewers_answer_becomes_a_label_that_outranks_the_outcome() {
 }
 
 #[test]
+fn predictions_scores_labels_and_versions_are_asked_in_sql() {
+    let ask = |sql: &str| PLAYED.server.post("/api/v1/sql", &json!({ "sql": sql })).ok()["rows"].clone();
+    let logged = PLAYED.server.get(&endpoint("/predictions?limit=5")).ok();
+    let first = &items(&logged)[0];
+    let found = ask(&format!(
+        "SELECT p.endpoint, p.label_key, json_get_float(p.inputs, 'load') AS load, s.version, s.score
+         FROM predictions p JOIN scores s USING (id) WHERE p.id = '{}' ORDER BY s.version",
+        text(&first["id"])
+    ));
+    let scores = items(&first["scores"]);
+    assert_eq!(items(&found).len(), scores.len());
+    for row in items(&found) {
+        assert_eq!((&row["endpoint"], &row["label_key"]), (&json!(ENDPOINT), &first["label_key"]));
+        assert_eq!(row["load"], first["inputs"]["load"]);
+        let told = scores.iter().find(|score| score["version"] == row["version"]).expect("the same versions");
+        assert!((number(&told["score"]) - number(&row["score"])).abs() < 1e-6);
+    }
+    // What arrived in an hour, by the bounds of the time column and by looking at every row.
+    let day = "event_time >= TIMESTAMP '2024-03-20T00:00:00Z' AND event_time < TIMESTAMP '2024-03-21T00:00:00Z'";
+    let narrowed = ask(&format!("SELECT count(*) AS n FROM predictions WHERE {day}"));
+    let looked =
+        ask("SELECT count(*) AS n FROM predictions WHERE substr(CAST(event_time AS VARCHAR), 1, 10) = '2024-03-20'");
+    assert!(number(&narrowed[0]["n"]) > 0.0);
+    assert_eq!(narrowed, looked);
+    let labelled = ask("SELECT count(DISTINCT id) AS n FROM labels WHERE value");
+    assert!(number(&labelled[0]["n"]) > 0.0);
+    let versions = ask("SELECT version FROM versions v JOIN models m ON m.name = v.model ORDER BY version");
+    assert_eq!(items(&versions).len(), items(&ask("SELECT * FROM versions")).len());
+    let auc = ask("SELECT r.run_id, l.value FROM runs r JOIN latest_metrics l USING (run_id) WHERE l.key LIKE '%auc%'");
+    assert!(!items(&auc).is_empty());
+}
+
+/// What a ticket of Arrow Flight brings: the rows of every part.
+fn fetch(ticket: &Value) -> Vec<arrow::array::RecordBatch> {
+    use futures::TryStreamExt as _;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let address = tonic::transport::Channel::from_shared(PLAYED.server.url.clone()).expect("an address");
+        let mut client = arrow_flight::FlightClient::new(address.connect().await.expect("it is there"));
+        let described = arrow_flight::FlightDescriptor::new_cmd(ticket.to_string());
+        let info = client.get_flight_info(described).await.expect("the ticket holds");
+        let mut batches = Vec::new();
+        for endpoint in info.endpoint {
+            let stream = client.do_get(endpoint.ticket.expect("a ticket")).await.expect("a stream");
+            batches.extend(stream.try_collect::<Vec<_>>().await.expect("rows"));
+        }
+        batches
+    })
+}
+
+#[test]
+fn a_training_set_is_built_again_from_its_digest() {
+    let champion = &PLAYED.after.endpoint["champion"];
+    let graph = trace(&format!("model/{ENDPOINT}/{champion}"), "up");
+    let node = items(&graph["nodes"]).iter().find(|node| node["kind"] == "dataset").expect("one");
+    let digest = text(&node["id"]).strip_prefix("dataset/").expect("a digest");
+    let batches = fetch(&json!({ "dataset": digest }));
+    let rows: usize = batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    assert_eq!(json!(rows), node["details"]["rows"], "{node}");
+    let holdout: usize =
+        fetch(&json!({"dataset": digest, "slice": "holdout"})).iter().map(|batch| batch.num_rows()).sum();
+    assert!(holdout > 0 && holdout < rows, "{holdout} of {rows}");
+    let schema = batches[0].schema();
+    assert!(schema.field_with_name("label").is_ok() && schema.field_with_name("event_timestamp").is_ok());
+}
+
+#[test]
 fn a_stopped_server_starts_again_with_the_same_champion_and_the_same_numbers() {
     assert_eq!(PLAYED.exit, Some(0), "SIGTERM ends it in order");
     assert!(!items(&PLAYED.before.quality).is_empty() && !items(&PLAYED.before.predictions).is_empty());

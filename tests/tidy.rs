@@ -24,6 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lake", &["domain", "storage"]),
     ("runtime", &["domain"]),
     ("proto", &["domain"]),
+    // Knows no room: what can be asked is given to it.
+    ("sql", &["domain"]),
     ("access", &["domain", "storage", "runtime"]),
     ("registry", &["domain", "storage", "runtime"]),
     ("feature-store", &["domain", "stats", "storage", "lake", "runtime"]),
@@ -48,6 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "serving",
             "evaluator",
             "pipelines",
+            "sql",
         ],
     ),
     ("xtask", &[]),

@@ -8,6 +8,8 @@
 //! tenth of the data: a trial, not a measurement.
 
 mod ask;
+#[path = "../support/process.rs"]
+mod process;
 mod server;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -15,7 +17,8 @@ mod support;
 use std::time::Duration;
 
 use ask::{Asker, Cost};
-use server::{Machine, Subject};
+use process::Machine;
+use server::Subject;
 
 /// Rows of the table that both servers answer: what is asked, how often of us, how often of MLflow.
 struct Question {

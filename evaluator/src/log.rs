@@ -18,6 +18,7 @@ use storage::{Meta, Table, Tables, TimeRange, from_batches, schema_of, to_batch}
 
 use crate::{
     error::EvaluatorError,
+    rows::LogTable,
     state::{LabelCell, NewRow, Score},
 };
 
@@ -70,7 +71,7 @@ fn schema(fields: &[(&str, ValueType)]) -> Vec<Field> {
     fields.iter().map(|(name, kind)| Field::new(*name, *kind)).collect()
 }
 
-fn prediction_fields() -> Vec<Field> {
+pub(crate) fn prediction_fields() -> Vec<Field> {
     use ValueType::{Int, Text, Timestamp};
     schema(&[
         ("id", Text),
@@ -82,12 +83,12 @@ fn prediction_fields() -> Vec<Field> {
     ])
 }
 
-fn score_fields() -> Vec<Field> {
+pub(crate) fn score_fields() -> Vec<Field> {
     use ValueType::{Float, Int, Text, Timestamp};
     schema(&[("id", Text), ("event_time", Timestamp), ("version", Int), ("role", Text), ("score", Float)])
 }
 
-fn label_fields() -> Vec<Field> {
+pub(crate) fn label_fields() -> Vec<Field> {
     use ValueType::{Bool, Text, Timestamp};
     schema(&[("id", Text), ("known_at", Timestamp), ("value", Bool), ("origin", Text), ("reviewer", Text)])
 }
@@ -180,6 +181,14 @@ impl Log {
             .collect()
     }
 
+    pub(crate) const fn table(&self, what: LogTable) -> &Table {
+        match what {
+            LogTable::Predictions => &self.predictions,
+            LogTable::Scores => &self.scores,
+            LogTable::Labels => &self.labels,
+        }
+    }
+
     /// All labels, in order of arrival.
     pub(crate) async fn read_labels(&self) -> Result<Vec<LabelRow>, EvaluatorError> {
         let frame = read_table(&self.labels, &label_fields(), None).await?;
@@ -227,7 +236,7 @@ impl Log {
         Ok(id)
     }
 
-    async fn all_columns(&self) -> Result<BTreeMap<i64, Arc<[String]>>, EvaluatorError> {
+    pub(crate) async fn all_columns(&self) -> Result<BTreeMap<i64, Arc<[String]>>, EvaluatorError> {
         let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, columns FROM evaluator_inputs")
             .fetch_all(self.meta.reader())
             .await

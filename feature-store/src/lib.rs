@@ -35,6 +35,7 @@ mod pull;
 mod report;
 mod rows;
 mod select;
+mod stream;
 mod table;
 mod upkeep;
 mod verify;

@@ -20,7 +20,7 @@ use domain::{
     Column, Digest, Field, Frame, SourceName, Timestamp, Value, ValueType,
     definition::{Source, SourceColumn},
 };
-use lake::{Lake, LakeTable, Layout, Snapshot};
+use lake::{Lake, LakeTable, Layout, LiveFile, Snapshot};
 use storage::{StorageError, Table, Tables, TimeRange};
 use tokio::sync::Mutex;
 
@@ -97,6 +97,25 @@ pub(crate) struct Mark {
     pub(crate) digest: Digest,
     /// The Delta table's version then. What it lacked of the rows was in the log.
     pub(crate) version: u64,
+}
+
+/// The files and the log of a source at one moment.
+pub(crate) struct Pieces {
+    lake: LakeTable,
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) files: Vec<LiveFile>,
+    /// Number of the first row of the log.
+    first: u64,
+    logged: Vec<RecordBatch>,
+}
+
+impl Pieces {
+    /// The columns of the rows in the span that are in no file.
+    pub(crate) fn rest(&self, columns: &SchemaRef, span: (i64, i64)) -> Result<Vec<RecordBatch>, FeatureError> {
+        let sealed = self.snapshot.as_ref().map_or(0, Snapshot::rows);
+        let skipped = sealed.saturating_sub(self.first);
+        self.lake.rest(columns, Some(span), &self.logged, skipped).doing("read rows")
+    }
 }
 
 impl SourceTable {
@@ -279,6 +298,20 @@ impl SourceTable {
         };
         batches.extend(self.lake.rest(schema, span, &logged, sealed.saturating_sub(first)).doing("read rows")?);
         Ok(batches)
+    }
+
+    /// Where the rows with an event time in the span (microseconds, both ends included) lie now.
+    pub(crate) async fn pieces(&self, span: (i64, i64)) -> Result<Pieces, FeatureError> {
+        let table = self.log().table;
+        table.here().doing("read rows")?;
+        // The log before the table: what is sealed in between is in both, and counted once.
+        let (first, logged) = table.logged();
+        let snapshot = self.lake.snapshot();
+        let files = match &snapshot {
+            Some(snapshot) => snapshot.files_within(span).await.doing("list the files of a table")?,
+            None => Vec::new(),
+        };
+        Ok(Pieces { lake: self.lake.clone(), snapshot, files, first, logged })
     }
 
     async fn snapshot_at(&self, mark: &Mark) -> Result<Option<Snapshot>, FeatureError> {

@@ -125,6 +125,11 @@ enum Command {
         #[command(subcommand)]
         what: commands::Evaluate,
     },
+    /// Ask in SQL over sources, features, runs, metrics, models, predictions and labels.
+    #[command(
+        after_help = "Example:\n  millpond sql 'SHOW TABLES'\n  millpond sql 'SELECT key, max(value) FROM metrics GROUP BY key'\n  millpond sql 'SELECT * FROM sources.readings WHERE pump = ?' --param P01 --json"
+    )]
+    Sql(commands::Sql),
     /// List review tasks and answer them.
     #[command(
         after_help = "Example:\n  millpond review list flight-delay\n  millpond review answer TASK true --reviewer ada"
@@ -284,6 +289,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Import { what: Import::Mlflow(command) } => return command.run(global),
         Command::Deploy(command) => command.run(global)?,
         Command::Predict(command) => command.run(global)?,
+        Command::Sql(command) => command.run(global)?,
         Command::Evaluate { what } => what.run(global)?,
         Command::Review { what } => what.run(global)?,
         Command::Pipelines { what } => return what.run(global),

@@ -18,6 +18,7 @@ mod pipelines;
 pub mod problem;
 mod registry;
 mod review;
+mod sql;
 mod tables;
 mod webhooks;
 pub mod wires;
@@ -61,6 +62,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(definitions::routes())
         .merge(features::routes())
         .merge(tables::routes())
+        .merge(sql::routes())
         .merge(feast::routes())
         .merge(registry::routes())
         .merge(content::routes())

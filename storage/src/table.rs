@@ -18,7 +18,7 @@ use std::{
 use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use async_trait::async_trait;
 use domain::{Digest, Timestamp};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use crate::{
@@ -390,6 +390,14 @@ impl Table {
     /// The rows in the order they were appended; with a range, exactly those inside it. Of a table with a vault only
     /// those still in the log.
     pub async fn scan(&self, range: Option<TimeRange>) -> Result<Vec<RecordBatch>, StorageError> {
+        self.stream(range)?.try_collect().await
+    }
+
+    /// What [`Table::scan`] gives as of this moment, decoded segment by segment as it is fetched.
+    pub fn stream(
+        &self,
+        range: Option<TimeRange>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
         self.inner.here()?;
         let cut = range.map(|range| self.cut(&range).map(|cut| (range.column, cut))).transpose()?;
         let (mut segments, sealed, tail) = {
@@ -399,16 +407,20 @@ impl Table {
         if let Some((column, cut)) = &cut {
             segments.retain(|s| s.extents.get(column).is_some_and(|extent| cut.touches(extent)));
         }
-        // Owned in and out: a closure over borrowed segments would keep this future from being sent between threads.
-        let decoded = stream::iter(segments).map(|segment| {
-            let inner = Arc::clone(&self.inner);
+        let inner = Arc::clone(&self.inner);
+        // Owned in and out: a closure over borrowed segments would keep this from being sent between threads.
+        let decoded = stream::iter(segments).map(move |segment| {
+            let inner = Arc::clone(&inner);
             async move { inner.decoded(&segment).await }
         });
-        let decoded: Vec<_> = decoded.buffered(DECODED_AT_ONCE).try_collect().await?;
-        let sealed = sealed.iter().flat_map(|s| s.batches.iter());
-        let all = decoded.iter().flatten().chain(sealed).chain(&tail);
-        let kept = all.map(|batch| cut.as_ref().map_or_else(|| Ok(batch.clone()), |(_, cut)| cut.apply(batch)));
-        kept.filter(|batch| batch.as_ref().map_or(true, |b| b.num_rows() > 0)).collect()
+        let decoded = decoded.buffered(DECODED_AT_ONCE).map_ok(|batches| stream::iter(batches.into_iter().map(Ok)));
+        let logged: Vec<RecordBatch> = sealed.iter().flat_map(|s| s.batches.iter()).chain(&tail).cloned().collect();
+        let all = decoded.try_flatten().chain(stream::iter(logged.into_iter().map(Ok)));
+        let kept = all.map(move |batch| match &cut {
+            Some((_, cut)) => cut.apply(&batch?),
+            None => batch,
+        });
+        Ok(kept.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed())
     }
 
     /// The rows that are only in the log, in order, and the number of the first. Whatever comes before it is in the

@@ -1,5 +1,5 @@
 //! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, Postgres, an S3 server and the Python
-//! clients of MLflow, of Feast and of open tables.
+//! clients of MLflow, of Feast, of open tables and of SQL.
 
 use std::process::Command;
 
@@ -13,7 +13,8 @@ pub fn run() -> anyhow::Result<()> {
     ensure(Command::new("sh").arg(root().join("scripts/fetch-s3s.sh")).env_remove("CARGO_TARGET_DIR"))?;
     python("mlflow")?;
     python("feast")?;
-    python("lake")
+    python("lake")?;
+    python("sql")
 }
 
 /// What only benches need: the peers they measure beside. Idempotent, too.

@@ -6,6 +6,7 @@ mod history;
 mod interval;
 pub(crate) mod latest;
 mod log;
+mod rows;
 
 use domain::Timestamp;
 use serde::{Deserialize, Serialize};

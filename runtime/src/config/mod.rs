@@ -43,6 +43,7 @@ pub struct Config {
     pub consistency: Consistency,
     pub onnx: Onnx,
     pub features: Features,
+    pub sql: Sql,
     pub serving: Serving,
     pub training: Training,
     pub webhooks: Webhooks,
@@ -140,6 +141,16 @@ pub struct Features {
     pub join_memory_bytes: usize,
 }
 
+/// Questions in SQL.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sql {
+    pub memory_bytes: usize,
+    pub at_once: usize,
+    pub deadline: Span,
+    /// 0: one per core.
+    pub threads: usize,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Serving {
     pub max_in_flight: usize,
@@ -225,6 +236,7 @@ impl Default for Config {
             consistency: Consistency { share: 0.01, every: seconds(300) },
             onnx: Onnx { library: None },
             features: Features { join_memory_bytes: 1 << 30 },
+            sql: Sql { memory_bytes: 512 << 20, at_once: 4, deadline: seconds(300), threads: 0 },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },
             webhooks: Webhooks { allow_private: false, attempts: 8, first_retry: seconds(1) },

@@ -287,6 +287,34 @@ pub const SETTINGS: &[Setting] = &[
         "Memory of one point-in-time join, about; what does not fit waits in temporary files in the data directory. Raise it where training sets of many millions of rows are slow, lower it on small machines."
     ),
     setting!(
+        sql.memory_bytes,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Memory of one query in SQL; sorts, joins and groups that need more wait in temporary files in the data directory."
+    ),
+    setting!(
+        sql.at_once,
+        "queries",
+        positive,
+        ToString::to_string,
+        "Queries in SQL that run at once; as many more wait, and one more is refused."
+    ),
+    setting!(
+        sql.deadline,
+        "duration",
+        duration,
+        ToString::to_string,
+        "How long a query in SQL may run, the fetching of its answer included."
+    ),
+    setting!(
+        sql.threads,
+        "threads",
+        number,
+        ToString::to_string,
+        "Threads that compute queries in SQL; 0 means one per core."
+    ),
+    setting!(
         serving.max_in_flight,
         "requests",
         positive,

@@ -10,6 +10,7 @@ mod lineage;
 mod models;
 mod pipelines;
 mod serving;
+mod sql;
 mod verify;
 
 pub use access::{Audit, Projects, Tokens};
@@ -20,3 +21,4 @@ pub use lineage::Lineage;
 pub use models::Models;
 pub use pipelines::{Pipelines, Train, follow};
 pub use serving::{Deploy, Predict};
+pub use sql::Sql;

@@ -1,12 +1,14 @@
-//! Arrow Flight: training sets for any client of Arrow, and what Feast's remote offline store asks.
+//! Arrow Flight: training sets for any client of Arrow, SQL, and what Feast's remote offline store asks.
 //!
 //! Feast's client sends a command and a table and reads a table back, in one exchange (`DoExchange`), or, in its older
-//! versions, in three calls (`DoPut`, `GetFlightInfo`, `DoGet`). Our own tickets ([`own`]) need no table.
+//! versions, in three calls (`DoPut`, `GetFlightInfo`, `DoGet`). Our own tickets ([`own`]) need no table. Commands of
+//! Flight SQL ([`sql`]) are told from both by their name.
 
 mod feast;
 mod join;
 mod own;
 mod receive;
+mod sql;
 mod table;
 mod uploads;
 
@@ -110,6 +112,10 @@ fn send(table: RecordBatch) -> Answers<FlightData> {
 }
 
 impl Flight {
+    async fn settled(&self, wanted: Wanted) -> Result<Wanted, Status> {
+        wanted.settled(&self.app.registry).await.map_err(|e| e.to_flight())
+    }
+
     /// How a descriptor is fetched. `schema` where it is known without building the table.
     async fn info(&self, descriptor: FlightDescriptor, wanted: Wanted) -> Result<FlightInfo, Status> {
         let features = &self.app.features;
@@ -159,8 +165,14 @@ impl FlightService for Flight {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
+        if let Some(command) = sql::command(&descriptor.cmd) {
+            return sql::info(&self.app, descriptor, command?).await.map(Response::new);
+        }
         match described(&descriptor)? {
-            Asked::Own(wanted) => self.info(descriptor, *wanted).await.map(Response::new),
+            Asked::Own(wanted) => {
+                let wanted = self.settled(*wanted).await?;
+                self.info(descriptor, wanted).await.map(Response::new)
+            }
             Asked::Feast(_) if !self.uploads.waits(&descriptor.cmd, self.app.clock.now()) => {
                 Err(uploads::nothing_waits().to_flight())
             }
@@ -177,11 +189,15 @@ impl FlightService for Flight {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        if let Some(command) = sql::command(&request.get_ref().cmd) {
+            return sql::schema(&self.app, command?).await.map(Response::new);
+        }
         let Asked::Own(wanted) = described(request.get_ref())? else {
             return Err(
                 Refusal::unfit(Class::General, "the schema of this answer is known when it is there").to_flight()
             );
         };
+        let wanted = self.settled(*wanted).await?;
         let schema = wanted.schema(&self.app.features).await.map_err(|e| e.to_flight())?;
         let options = arrow::ipc::writer::IpcWriteOptions::default();
         SchemaAsIpc::new(&schema, &options).try_into().map(Response::new).map_err(unwritten)
@@ -189,8 +205,11 @@ impl FlightService for Flight {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let Ticket { ticket } = request.into_inner();
+        if let Some(command) = sql::command(&ticket) {
+            return sql::get(&self.app, command?).await.map(Response::new);
+        }
         let table = match asked(&ticket)? {
-            Asked::Own(wanted) => wanted.table(&self.app.features).await,
+            Asked::Own(wanted) => self.settled(*wanted).await?.table(&self.app.features).await,
             Asked::Feast(command) => match self.uploads.take(&ticket, self.app.clock.now()) {
                 Ok(sent) => command.get(&self.app, &sent).await,
                 Err(none) => Err(none),
@@ -204,6 +223,10 @@ impl FlightService for Flight {
         let (_, extensions, messages) = request.into_parts();
         let incoming = Incoming::open(messages).await?;
         let command_bytes = incoming.command.clone();
+        if let Some(command) = sql::command(&command_bytes) {
+            let bound = sql::put(command?, incoming).await?;
+            return Ok(Response::new(Box::pin(stream::iter([Ok(bound)]))));
+        }
         let Asked::Feast(command) = asked(&command_bytes)? else {
             let message = "rows are written with Feast's command offline_write_batch, or ingested into a source";
             return Err(Refusal::unfit(Class::General, message).to_flight());
@@ -234,16 +257,17 @@ impl FlightService for Flight {
         let sent = incoming.table().await?;
         let table = match asked {
             Asked::Feast(command) => command.get(&self.app, &sent).await,
-            Asked::Own(wanted) => wanted.table(&self.app.features).await,
+            Asked::Own(wanted) => self.settled(*wanted).await?.table(&self.app.features).await,
         };
         Ok(Response::new(send(table.map_err(|e| e.to_flight())?)))
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(Status::unimplemented("there are no actions"))
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let results = sql::act(&self.app, request.get_ref()).await?;
+        Ok(Response::new(Box::pin(stream::iter(results.into_iter().map(Ok)))))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        Ok(Response::new(Box::pin(stream::iter(sql::actions().into_iter().map(Ok)))))
     }
 }

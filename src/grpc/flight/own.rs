@@ -4,16 +4,19 @@
 //! - `{"service": "pump-fault", "spine": "asks"}`: the spine's rows with the service's features as of each row's time;
 //!   `from` and `to` bound the spine's event time. A descriptor of this kind may ask for several `streams`: each is a
 //!   stretch of event time of its own, so that together they are the whole set whatever is ingested meanwhile.
-//! - `{"dataset": {...}, "cutoff": "..."}`: a training set as pipelines build it; `slice` is `train` or `holdout`.
+//! - `{"dataset": {...}, "cutoff": "..."}`: a training set as pipelines build it; `slice` is `train` or `holdout`. With `sources`
+//!   (name -> digest) from those states of its sources.
+//! - `{"dataset": "<digest>"}`: a recorded training set, built once more from the states of its sources then.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use domain::{
-    Field, SourceName, Timestamp, ValueType,
+    Digest, Field, SourceName, Timestamp, ValueType,
     definition::{DatasetSpec, Source},
 };
 use feature_store::{FeatureStore, Stretch};
+use registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use super::join;
@@ -26,6 +29,7 @@ const STREAMS_MAX: usize = 64;
 #[serde(untagged)]
 pub enum Wanted {
     Dataset(Dataset),
+    Recorded(Recorded),
     Joined(Joined),
     Rows(Rows),
 }
@@ -64,6 +68,17 @@ pub struct Dataset {
     cutoff: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slice: Option<Slice>,
+    /// Absent: as they are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sources: Option<BTreeMap<String, Digest>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    dataset: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slice: Option<Slice>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +96,9 @@ impl Wanted {
             .map_err(|e| unfit(format!("the ticket or command is no JSON object: {e}")))?;
         let has = |name: &str| given.get(name).is_some();
         // By hand, so that the error is about the shape that was meant.
-        let read = if has("dataset") {
+        let read = if given.get("dataset").is_some_and(serde_json::Value::is_string) {
+            serde_json::from_value(given).map(Self::Recorded)
+        } else if has("dataset") {
             serde_json::from_value(given).map(Self::Dataset)
         } else if has("service") {
             serde_json::from_value(given).map(Self::Joined)
@@ -97,6 +114,20 @@ impl Wanted {
     #[must_use]
     pub fn all_of(source: &SourceName) -> Self {
         Self::Rows(Rows { source: source.clone(), columns: None, from: None, to: None })
+    }
+
+    /// The same with everything said that stands in the record of a dataset.
+    ///
+    /// # Errors
+    /// No such record, or one of another kind of dataset.
+    pub async fn settled(self, registry: &Registry) -> Result<Self, Refusal> {
+        let Self::Recorded(Recorded { dataset, slice }) = self else { return Ok(self) };
+        let missing = |error: &dyn domain::Coded| Refusal::new(error.code(), Class::General, error.to_string());
+        let snapshot = registry.dataset(&dataset).await.map_err(|error| missing(&error))?.snapshot;
+        let spec: DatasetSpec = serde_json::from_value(snapshot.spec)
+            .map_err(|e| unfit(format!("dataset {dataset} was not made by a pipeline: {e}")))?;
+        let sources = Some(snapshot.source_snapshots);
+        Ok(Self::Dataset(Dataset { dataset: spec, cutoff: snapshot.cutoff, slice, sources }))
     }
 
     /// What its tables look like.
@@ -119,7 +150,7 @@ impl Wanted {
                 Ok(storage::schema_of(&spine.chain(made).collect::<Vec<_>>()))
             }
             // Its columns are known when it is built.
-            Self::Dataset(_) => Ok(self.table(features).await?.schema()),
+            Self::Dataset(_) | Self::Recorded(_) => Ok(self.table(features).await?.schema()),
         }
     }
 
@@ -151,9 +182,13 @@ impl Wanted {
             }
             Self::Joined(joined) => joined.table(features).await,
             Self::Dataset(wanted) => {
-                let built = features.dataset(&wanted.dataset, wanted.cutoff).await?;
+                let built = match &wanted.sources {
+                    Some(sources) => features.dataset_again(&wanted.dataset, wanted.cutoff, sources).await?,
+                    None => features.dataset(&wanted.dataset, wanted.cutoff).await?,
+                };
                 super::batch(if wanted.slice == Some(Slice::Holdout) { &built.holdout } else { &built.train })
             }
+            Self::Recorded(recorded) => Err(unfit(format!("dataset {} was not looked up", recorded.dataset))),
         }
     }
 }

@@ -78,6 +78,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/sources/{source}/table", Needs(Read)),
     ("POST", "/api/v1/sources/{source}/compact", Needs(Write)),
     ("POST", "/api/v1/sources/{source}/vacuum", Needs(Administer)),
+    ("POST", "/api/v1/sql", Needs(Read)),
     ("POST", "/millpond.features.v1.FeatureStore/Ingest", Needs(Write)),
     ("POST", "/millpond.features.v1.FeatureStore/IngestStream", Needs(Write)),
     ("POST", "/millpond.features.v1.FeatureStore/GetTable", Needs(Read)),
