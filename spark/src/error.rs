@@ -56,12 +56,12 @@ impl Coded for SparkError {
 
     fn hint(&self) -> String {
         match self {
-            Self::Gone { .. } => "start it again, or set `joins.where` to `local`".into(),
+            Self::Gone { .. } => "start it again, or set `joins.place` to `local`".into(),
             Self::Refused { .. } => "put a token that it takes into `joins.spark_token_file`".into(),
             Self::Late { .. } => "raise `joins.spark_deadline`, or ask for fewer rows".into(),
             Self::Full { .. } => "give it more workers or memory, or try again later".into(),
             Self::Failed { .. } | Self::Garbled { .. } => {
-                "its log says more; `joins.where` = `local` does without it".into()
+                "its log says more; `joins.place` = `local` does without it".into()
             }
             Self::Tls { .. } => "look at `joins.spark_ca_file`".into(),
         }

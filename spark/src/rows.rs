@@ -16,37 +16,31 @@ pub struct Rows<'a> {
     session: &'a Session,
     stream: Streaming<wire::ExecutePlanResponse>,
     waiting: VecDeque<RecordBatch>,
-    complete: bool,
 }
 
 impl<'a> Rows<'a> {
     pub(crate) fn new(session: &'a Session, stream: Streaming<wire::ExecutePlanResponse>) -> Self {
-        Self { session, stream, waiting: VecDeque::new(), complete: false }
+        Self { session, stream, waiting: VecDeque::new() }
     }
 
     /// The next batch; `None` when all have come.
     ///
     /// # Errors
-    /// What the server says, `Gone` when it ends before it has said all, `Late` beyond the session's deadline.
+    /// What the server says, `Gone` when it breaks off, `Late` beyond the session's deadline.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, SparkError> {
         loop {
             if let Some(batch) = self.waiting.pop_front() {
                 return Ok(Some(batch));
             }
-            let Some(response) = self.session.in_time(self.stream.message()).await? else {
-                // Servers that are stopped may end a stream as if all were said.
-                return if self.complete { Ok(None) } else { Err(self.session.gone("the answer broke off")) };
-            };
-            match response.response_type {
-                Some(ResponseType::ResultComplete(_)) => self.complete = true,
-                Some(ResponseType::ArrowBatch(batch)) => {
-                    if batch.num_chunks_in_batch.unwrap_or(1) > 1 {
-                        return Err(self.session.garbled("a batch in pieces, which nobody asked for"));
-                    }
-                    let read = read(&batch.data).map_err(|error| self.session.garbled(&error.to_string()))?;
-                    self.waiting.extend(read.into_iter().filter(|batch| batch.num_rows() > 0));
+            // A stream that breaks ends with a status that is not OK. Its last message says nothing more: `ResultComplete`
+            // comes only where a call may be taken up again.
+            let Some(response) = self.session.in_time(self.stream.message()).await? else { return Ok(None) };
+            if let Some(ResponseType::ArrowBatch(batch)) = response.response_type {
+                if batch.num_chunks_in_batch.unwrap_or(1) > 1 {
+                    return Err(self.session.garbled("a batch in pieces, which nobody asked for"));
                 }
-                None => {}
+                let read = read(&batch.data).map_err(|error| self.session.garbled(&error.to_string()))?;
+                self.waiting.extend(read.into_iter().filter(|batch| batch.num_rows() > 0));
             }
         }
     }

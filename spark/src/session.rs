@@ -130,9 +130,7 @@ impl Session {
         let input = relation.into_wire().map_err(|error| self.garbled(&error.to_string()))?;
         let command =
             wire::CreateDataFrameViewCommand { input: Some(input), name: name.into(), is_global: false, replace: true };
-        let command = wire::Command {
-            command_type: Some(wire::command::CommandType::CreateDataframeView(command)),
-        };
+        let command = wire::Command { command_type: Some(wire::command::CommandType::CreateDataframeView(command)) };
         let mut rows = self.execute(wire::plan::OpType::Command(command)).await?;
         while rows.next().await?.is_some() {}
         Ok(())
@@ -182,10 +180,6 @@ impl Session {
 
     pub(crate) fn garbled(&self, reason: &str) -> SparkError {
         SparkError::Garbled { server: self.spark.0.shown.clone(), reason: reason.to_owned() }
-    }
-
-    pub(crate) fn gone(&self, reason: &str) -> SparkError {
-        SparkError::Gone { server: self.spark.0.shown.clone(), reason: reason.to_owned() }
     }
 
     fn client(&self) -> SparkConnectServiceClient<Channel> {

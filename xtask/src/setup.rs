@@ -13,7 +13,13 @@ pub fn run() -> anyhow::Result<()> {
     ensure(Command::new("sh").arg(root().join("scripts/fetch-s3s.sh")).env_remove("CARGO_TARGET_DIR"))?;
     python("mlflow")?;
     python("feast")?;
-    python("lake")
+    python("lake")?;
+    python("spark")
+}
+
+/// What only `make test-extra` needs. Idempotent, too.
+pub fn extra() -> anyhow::Result<()> {
+    python("apache_spark")
 }
 
 /// What only benches need: the peers they measure beside. Idempotent, too.

@@ -45,7 +45,7 @@ async fn a_source_without_rows_may_get_another_event_time() {
 }
 
 #[tokio::test]
-async fn sealing_compaction_and_vacuum_change_no_answer() {
+pub async fn sealing_compaction_and_vacuum_change_no_answer() {
     let world = World::new().await;
     world.apply(&events()).await;
     fill(&world).await;
@@ -63,7 +63,7 @@ async fn sealing_compaction_and_vacuum_change_no_answer() {
 }
 
 #[tokio::test]
-async fn a_row_that_was_dropped_is_still_known_as_a_duplicate_and_can_be_corrected_again() {
+pub async fn a_row_that_was_dropped_is_still_known_as_a_duplicate_and_can_be_corrected_again() {
     let world = World::new().await;
     world.apply(&events()).await;
     fill(&world).await;
@@ -112,7 +112,7 @@ async fn upkeep_is_told_in_the_journal_and_bad_wishes_are_refused() {
 }
 
 #[tokio::test]
-async fn a_new_column_joins_the_same_table() {
+pub async fn a_new_column_joins_the_same_table() {
     let world = World::new().await;
     world.apply(&events()).await;
     fill(&world).await;
@@ -144,7 +144,7 @@ fn spec() -> DatasetSpec {
 }
 
 #[tokio::test]
-async fn a_training_set_is_built_again_after_corrections_and_compactions_until_a_vacuum() {
+pub async fn a_training_set_is_built_again_after_corrections_and_compactions_until_a_vacuum() {
     let world = World::new().await;
     world.apply(&events()).await;
     let labelled = |n: i64, x: f64| {
