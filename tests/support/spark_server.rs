@@ -66,7 +66,13 @@ impl SparkServer {
             .env("HOME", &home)
             .env("SPARK_LOCAL_IP", "127.0.0.1");
         shell.envs(variables.iter().copied());
-        let mut shell = shell.current_dir(&home).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+        let mut shell = shell
+            .current_dir(&home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
         let until = Instant::now() + READY;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = shell.try_wait().expect("a child").is_some();

@@ -10,7 +10,7 @@ use serde_json::json;
 use storage::{LocalBlobs, Meta, Tables, sqlx};
 use tempfile::TempDir;
 
-use crate::world::{World, cell, event, events, spine, t};
+use crate::world::{World, cell, event, events, is_on_spark, spine, t};
 
 fn source() -> domain::SourceName {
     "events".parse().unwrap()
@@ -51,7 +51,9 @@ pub async fn sealing_compaction_and_vacuum_change_no_answer() {
     fill(&world).await;
     let expected = answers(&world).await;
     let done = world.store.compact(&source(), "test").await.unwrap();
-    assert_eq!((done.rows_sealed, done.rows_dropped, done.more), (42, 2, false));
+    // A join on Spark has sealed them before.
+    let sealed = if is_on_spark() { 0 } else { 42 };
+    assert_eq!((done.rows_sealed, done.rows_dropped, done.more), (sealed, 2, false));
     assert_eq!(answers(&world).await, expected);
     let world = world.reopen().await;
     assert_eq!(answers(&world).await, expected);
