@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both do all the set-up a fresh machine needs.
-.PHONY: setup demo test bench clean
+.PHONY: setup demo test test-extra bench clean
 
 EXIT ?=
 
@@ -11,6 +11,10 @@ demo:
 
 test:
 	@cargo xtask test
+
+# Apache Spark too: half a gigabyte, and some minutes.
+test-extra:
+	@cargo xtask test-extra
 
 bench:
 	@cargo xtask bench

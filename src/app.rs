@@ -162,7 +162,8 @@ impl App {
         let joins = JoinLimits::fresh(config.features.join_memory_bytes, data.join("joins"))
             .with_context(|| format!("could not make room for joins in `{}`", data.display()))?;
         let guard = GuardConfig { share: config.consistency.share, ..GuardConfig::default() };
-        let settings = Settings { joins, guard };
+        let remote = crate::joins::remote(&config.joins)?;
+        let settings = Settings { joins, guard, remote };
         let lake = crate::objects::lake(&config.objects, &data, project).await?;
         let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await

@@ -9,6 +9,7 @@ mod feast;
 mod garbage;
 mod grpc;
 mod http;
+mod joins;
 mod objects;
 mod rows;
 mod serve;

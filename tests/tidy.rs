@@ -22,13 +22,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backends", &["domain"]),
     ("storage", &["domain"]),
     ("lake", &["domain", "storage"]),
+    ("spark", &["domain"]),
     ("runtime", &["domain"]),
     ("proto", &["domain"]),
     // Knows no room: what can be asked is given to it.
     ("sql", &["domain"]),
     ("access", &["domain", "storage", "runtime"]),
     ("registry", &["domain", "storage", "runtime"]),
-    ("feature-store", &["domain", "stats", "storage", "lake", "runtime"]),
+    ("feature-store", &["domain", "stats", "storage", "lake", "spark", "runtime"]),
     ("trainer", &["domain", "stats", "backends", "storage", "runtime"]),
     // Sees neither SQL nor files.
     ("serving", &["domain", "backends", "runtime"]),

@@ -2,6 +2,7 @@
 
 use domain::{Coded, ErrorCode, FrameError, Span};
 use runtime::CpuError;
+use spark::SparkError;
 use storage::StorageError;
 
 use crate::join::JoinError;
@@ -43,6 +44,11 @@ pub enum FeatureError {
     Cpu { doing: &'static str, source: CpuError },
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Spark(#[from] SparkError),
+    /// A view that Spark cannot join so that the answer is the same.
+    #[error("view `{view}` cannot be joined on Spark: {reason}")]
+    NotOnSpark { view: String, reason: String },
     /// Stored bytes that are not what was written.
     #[error("stored {what} cannot be read: {reason}")]
     Corrupt { what: &'static str, reason: String },
@@ -56,12 +62,14 @@ impl Coded for FeatureError {
             | Self::Frame(_)
             | Self::Instants { .. }
             | Self::Keep { .. }
+            | Self::NotOnSpark { .. }
             | Self::Dataset { .. } => ErrorCode::InvalidArgument,
             Self::Incompatible { .. } => ErrorCode::Conflict,
             Self::Unknown { .. } => ErrorCode::NotFound,
             Self::Storage { source, .. } => source.code(),
             Self::Cpu { source, .. } => source.code(),
             Self::Join(source) => source.code(),
+            Self::Spark(source) => source.code(),
             Self::Corrupt { .. } => ErrorCode::DataLoss,
         }
     }
@@ -79,6 +87,8 @@ impl Coded for FeatureError {
             Self::Storage { source, .. } => source.hint(),
             Self::Cpu { source, .. } => source.hint(),
             Self::Join(source) => source.hint(),
+            Self::Spark(source) => source.hint(),
+            Self::NotOnSpark { .. } => "set `joins.place` to `auto` or `local`".into(),
             Self::Frame(_) | Self::Instants { .. } | Self::Corrupt { .. } => String::new(),
         }
     }

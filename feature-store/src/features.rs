@@ -22,6 +22,7 @@ use crate::{
     offline::ViewIndex,
     online,
     past::{self, Past},
+    remote::JoinPlace,
     table::Mark,
 };
 
@@ -138,6 +139,13 @@ impl Inner {
         marks: &BTreeMap<SourceName, Mark>,
     ) -> Result<Vec<ViewRows>, FeatureError> {
         let Some(newest) = at.iter().max().copied() else { return Ok(empty(plan)) };
+        if let Some(spark) = &self.remote.spark {
+            let chosen = self.join_plan(catalog, plan, at.len() as u64)?;
+            tracing::debug!(place = ?chosen.place, reason = chosen.reason, "a join has its place");
+            if chosen.place == JoinPlace::Spark {
+                return self.join_on(spark, catalog, plan, keys, at, marks).await;
+            }
+        }
         let mut needed: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
         let mut plain: BTreeMap<&SourceName, BTreeSet<usize>> = BTreeMap::new();
         for part in &plan.parts {

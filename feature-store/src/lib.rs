@@ -32,6 +32,7 @@ mod online;
 mod parse;
 mod past;
 mod pull;
+pub mod remote;
 mod report;
 mod rows;
 mod select;
@@ -68,8 +69,11 @@ pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 pub use lake::{Lake, LakeKeys, LakeS3};
 pub use past::JoinLimits;
 pub use pull::Stretch;
+pub use remote::{JoinPlace, JoinPlan, Remote};
 pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
 pub use select::{Selected, Selection};
+/// Who else may run joins; see [`Remote`].
+pub use spark::{Address as SparkAddress, BadAddress as BadSparkAddress, Spark, SparkError};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
 pub use verify::Verified;
 pub use version::Standing;
@@ -83,6 +87,7 @@ pub struct Settings {
     /// Of each point-in-time join.
     pub joins: JoinLimits,
     pub guard: GuardConfig,
+    pub remote: Remote,
 }
 
 /// The front door. Clones share everything.
@@ -98,6 +103,8 @@ struct Inner {
     cpu: Cpu,
     /// What one join may use.
     joins: JoinLimits,
+    /// Who else may run joins.
+    remote: Remote,
     /// Definitions as they stand; replaced whole, so a reader keeps what it began with.
     catalog: RwLock<Arc<Catalog>>,
     /// Where rows of each source are kept.
@@ -134,7 +141,7 @@ impl FeatureStore {
         cpu: Cpu,
         settings: Settings,
     ) -> Result<Self, FeatureError> {
-        let Settings { joins, guard } = settings;
+        let Settings { joins, guard, remote } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
@@ -143,6 +150,7 @@ impl FeatureStore {
             clock,
             cpu,
             joins,
+            remote,
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),

@@ -294,7 +294,7 @@ pub(crate) fn window_column(
 }
 
 /// The cells of `column` at the given rows; `default` where there is none.
-fn pick(column: &Column, rows: impl Iterator<Item = Option<usize>>, default: &Value) -> Column {
+pub(crate) fn pick(column: &Column, rows: impl Iterator<Item = Option<usize>>, default: &Value) -> Column {
     match column {
         Column::Bool(v) => {
             let default = if let Value::Bool(b) = default { Some(*b) } else { None };

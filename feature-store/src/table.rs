@@ -314,6 +314,21 @@ impl SourceTable {
         Ok(Pieces { lake: self.lake.clone(), snapshot, files, first, logged })
     }
 
+    /// The state at the mark, or the present one, with all its rows in files: what is only in the log is sealed first. Rows
+    /// numbered from the first of both on do not count. `None`: there are no files yet.
+    pub(crate) async fn sealed(&self, mark: Option<&Mark>) -> Result<(i64, Option<Snapshot>), FeatureError> {
+        self.log().table.here().doing("read rows")?;
+        let rows = mark.map_or_else(|| self.rows(), |mark| mark.rows);
+        if self.lake.snapshot().as_ref().map_or(0, Snapshot::rows) < rows {
+            self.seal().await?;
+        }
+        let snapshot = match mark {
+            Some(mark) => self.snapshot_at(mark).await?,
+            None => self.lake.snapshot(),
+        };
+        Ok((i64::try_from(rows).unwrap_or(i64::MAX), snapshot))
+    }
+
     async fn snapshot_at(&self, mark: &Mark) -> Result<Option<Snapshot>, FeatureError> {
         match self.lake.snapshot() {
             Some(newest) if newest.version() != mark.version => Ok(Some(

@@ -10,7 +10,7 @@ use arrow::{
 };
 use bytes::Bytes;
 use parquet::{
-    arrow::ArrowWriter,
+    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::{metadata::SortingColumn, properties::WriterProperties},
@@ -80,7 +80,10 @@ fn parquet(rows: &RecordBatch, layout: &Layout) -> Result<Bytes, StorageError> {
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_sorting_columns(Some(order.collect()))
         .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(failed)?;
+    // Without Arrow's own types beside Parquet's: the table has no lists of fixed length, and readers that believe them
+    // (Sail) would refuse the file.
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options).map_err(failed)?;
     writer.write(rows).map_err(failed)?;
     Ok(writer.into_inner().map_err(failed)?.into())
 }

@@ -36,7 +36,8 @@ pub(crate) fn of_rows(table: &StructType) -> Result<SchemaRef, StorageError> {
 /// [`StorageError::SchemaMismatch`] when one changes its type.
 pub(crate) fn merged(table: &str, has: &Schema, rows: &Schema) -> Result<Option<Schema>, StorageError> {
     let mut fields: Vec<Arc<Field>> = has.fields().to_vec();
-    for field in rows.fields() {
+    // As the table would have them: Delta Lake names the elements of lists itself and knows no fixed length.
+    for field in of_rows(&to_delta(rows)?)?.fields() {
         match has.field_with_name(field.name()) {
             Ok(known) if known.data_type() == field.data_type() => {}
             Ok(known) => {
@@ -48,4 +49,21 @@ pub(crate) fn merged(table: &str, has: &Schema, rows: &Schema) -> Result<Option<
         }
     }
     Ok((fields.len() > has.fields().len()).then(|| Schema::new(fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_the_column_that_was_made_of_it_whatever_its_length() {
+        let item = || Arc::new(Field::new("item", DataType::Float64, true));
+        for kind in [DataType::List(item()), DataType::FixedSizeList(item(), 3)] {
+            let rows = Schema::new(vec![Field::new("embedding", kind, true)]);
+            let table = of_rows(&to_delta(&with_day(&rows)).unwrap()).unwrap();
+            assert_eq!(merged("t", &table, &rows).unwrap(), None);
+            let other = Schema::new(vec![Field::new("embedding", DataType::Utf8, true)]);
+            assert!(merged("t", &table, &other).unwrap_err().to_string().contains("embedding"));
+        }
+    }
 }

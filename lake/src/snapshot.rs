@@ -171,6 +171,17 @@ impl Snapshot {
         Ok(ParquetFile::Remote { store: lake.store.clone(), path, bytes, runtime: Handle::current() })
     }
 
+    /// Where Spark finds a file: `file:///...`, or `s3a://bucket/...`, which is what Hadoop calls S3.
+    #[must_use]
+    pub fn address(&self, file: &LiveFile) -> String {
+        let path = self.path(file);
+        let lake = &self.table.inner.lake;
+        if lake.local {
+            return format!("file:///{path}");
+        }
+        format!("s3a://{}/{path}", lake.base.host_str().unwrap_or_default())
+    }
+
     /// A file that the version lists is not there: cleared away by a vacuum, unless this is the newest.
     fn missing(&self, path: &Path) -> StorageError {
         let what = self.table.named(self.version());

@@ -3,8 +3,8 @@ use feature_store::{Answer, GuardReport, IngestReport};
 use proto::{
     features::{
         CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
-        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, Table, TableRequest, Vacuum,
-        VacuumRequest, feature_store_server::FeatureStore,
+        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, JoinPlan, JoinPlanRequest, RowError, Table,
+        TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
@@ -88,6 +88,14 @@ impl FeatureStore for Door {
         let (service, spine) = self.spine(request.into_inner())?;
         let found = self.app.features.historical(&service, &spine.keys, &spine.at).await.map_err(refuse)?;
         Ok(respond(&spine, &found))
+    }
+
+    async fn plan_historical_features(&self, request: Request<JoinPlanRequest>) -> Result<Response<JoinPlan>, Status> {
+        let JoinPlanRequest { service, questions } = request.into_inner();
+        let service: ServiceName = read("service", &service)?;
+        let plan = self.app.features.join_plan(&service, questions).map_err(refuse)?;
+        let (place, feature_store::JoinPlan { reason, questions, rows, bytes, .. }) = (plan.place.to_string(), plan);
+        Ok(Response::new(JoinPlan { place, reason, questions, rows, bytes }))
     }
 
     async fn get_table(&self, request: Request<TableRequest>) -> Result<Response<Table>, Status> {

@@ -21,6 +21,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(quarantine))
         .routes(routes!(online))
         .routes(routes!(historical))
+        .routes(routes!(plan))
         .routes(routes!(consistency))
         .routes(routes!(check_consistency))
 }
@@ -138,6 +139,26 @@ async fn historical(State(app): State<App>, Body(request): Body<FeatureRequest>)
     let spine = rows::spine(&app.features, &request.service, &request.rows, app.clock.now())?;
     let answer = app.features.historical(&request.service, &spine.keys, &spine.at).await?;
     Ok(Json(FeatureRows::new(&spine, &answer)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct PlanQuery {
+    /// Name of the service.
+    #[param(value_type = String)]
+    service: ServiceName,
+    /// How many rows would be asked for.
+    questions: u64,
+}
+
+/// Say where a join would run, and why
+#[utoipa::path(get, path = "/api/v1/features/plan", operation_id = "planHistoricalFeatures", tag = "features", params(PlanQuery),
+    responses((status = 200, description = "`local` or `spark`, the reason, and what the join would need", body = Object), (status = "4XX", description = "Wrong request", body = Problem)))]
+async fn plan(
+    State(app): State<App>,
+    Query(query): Query<PlanQuery>,
+) -> Result<Json<feature_store::JoinPlan>, Problem> {
+    Ok(Json(app.features.join_plan(&query.service, query.questions)?))
 }
 
 /// How served features agree with history

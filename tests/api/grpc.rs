@@ -8,7 +8,7 @@ use proto::{
         evaluator_client::EvaluatorClient, label::Target as Labelled,
     },
     features::{
-        CheckConsistencyRequest, ConsistencyRequest, FeatureRequest, IngestRequest,
+        CheckConsistencyRequest, ConsistencyRequest, FeatureRequest, IngestRequest, JoinPlanRequest,
         feature_store_client::FeatureStoreClient,
     },
     from_struct,
@@ -140,6 +140,13 @@ fn the_feature_store_takes_rows_and_gives_features() {
             assert!(over_grpc == *value || over_grpc.as_f64() == value.as_f64(), "{name}: {over_grpc} {value}");
         }
         assert!(known.is_empty(), "{known:?}");
+
+        let request = JoinPlanRequest { service: ENDPOINT.into(), questions: 7 };
+        let plan = client.plan_historical_features(request).await.expect("an answer").into_inner();
+        assert_eq!((plan.place.as_str(), plan.questions), ("local", 7));
+        assert_eq!(plan.reason, "no Spark server is set (`joins.spark_url`)");
+        let rest = SERVER.get(&format!("/api/v1/features/plan?service={ENDPOINT}&questions=7")).ok();
+        assert_eq!((&rest["place"], &rest["bytes"]), (&json!("local"), &json!(plan.bytes)));
 
         let checked = client.check_consistency(CheckConsistencyRequest {}).await.expect("an answer").into_inner();
         assert_eq!((checked.late_data, checked.definition_change, checked.lost_write), (0, 0, 0));

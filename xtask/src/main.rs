@@ -1,4 +1,4 @@
-//! `cargo xtask setup [bench] | demo | test | bench`: what the Makefile calls.
+//! `cargo xtask setup [bench] | demo | test | test-extra | bench`: what the Makefile calls.
 
 mod demo;
 mod setup;
@@ -19,8 +19,9 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(false),
         ["demo", "--exit"] => demo::run(true),
         ["test"] => test::run(),
+        ["test-extra"] => test::extra(),
         ["bench"] => bench(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask setup [bench] | demo [--exit] | test | bench")),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask setup [bench] | demo [--exit] | test | test-extra | bench")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

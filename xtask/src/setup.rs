@@ -14,7 +14,13 @@ pub fn run() -> anyhow::Result<()> {
     python("mlflow")?;
     python("feast")?;
     python("lake")?;
-    python("sql")
+    python("sql")?;
+    python("spark")
+}
+
+/// What only `make test-extra` needs. Idempotent, too.
+pub fn extra() -> anyhow::Result<()> {
+    python("apache_spark")
 }
 
 /// What only benches need: the peers they measure beside. Idempotent, too.

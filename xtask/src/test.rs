@@ -26,6 +26,14 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The suite of joins on Apache Spark, which `make test` runs on Sail.
+pub fn extra() -> anyhow::Result<()> {
+    setup::run()?;
+    setup::extra()?;
+    let args = ["test", "--workspace", "--test", "it", "--", "spark::"];
+    step("joins on Apache Spark", || ensure(cargo().args(args).env("MILLPOND_TEST_SPARK", "apache")))
+}
+
 fn step(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     println!("== {name}");
     let started = Instant::now();

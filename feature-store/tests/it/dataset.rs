@@ -55,7 +55,7 @@ async fn build(world: &World, spec: &DatasetSpec, cutoff: i64) -> Dataset {
 }
 
 #[tokio::test]
-async fn a_dataset_holds_the_labelled_rows_of_its_window_and_nothing_later() {
+pub async fn a_dataset_holds_the_labelled_rows_of_its_window_and_nothing_later() {
     let world = world().await;
     world.put("events", (0..10).map(|n| event(n, "a", n * 10, n as f64)).collect()).await;
     // Sent out of order, to come out in order.
@@ -90,7 +90,7 @@ async fn a_dataset_holds_the_labelled_rows_of_its_window_and_nothing_later() {
 }
 
 #[tokio::test]
-async fn the_newest_label_counts_and_a_reviewers_outranks_it() {
+pub async fn the_newest_label_counts_and_a_reviewers_outranks_it() {
     let world = world().await;
     world.put("trips", [1, 2, 3, 4].map(|n| trip(n, n)).to_vec()).await;
     world
@@ -118,7 +118,7 @@ async fn the_newest_label_counts_and_a_reviewers_outranks_it() {
 }
 
 #[tokio::test]
-async fn a_datasets_features_are_those_the_ports_give() {
+pub async fn a_datasets_features_are_those_the_ports_give() {
     let world = world().await;
     world.put("events", (0..40).map(|n| event(n, "a", n * 3 % 40, n as f64)).collect()).await;
     world.put("trips", (1..30).map(|n| trip(n, n)).collect()).await;
@@ -135,7 +135,7 @@ async fn a_datasets_features_are_those_the_ports_give() {
 }
 
 #[tokio::test]
-async fn an_empty_dataset_still_has_its_columns() {
+pub async fn an_empty_dataset_still_has_its_columns() {
     let world = world().await;
     let dataset = build(&world, &spec(None, "5us"), 100).await;
     assert_eq!((dataset.train.rows(), dataset.holdout.rows(), dataset.from), (0, 0, None));

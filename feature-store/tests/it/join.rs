@@ -10,7 +10,7 @@ use crate::{
 
 const WHO: [Option<&str>; 4] = [Some("a"), Some("b"), Some("c"), None];
 
-fn row() -> impl Strategy<Value = Row> {
+pub fn row() -> impl Strategy<Value = Row> {
     let who = prop_oneof![Just(Some("a")), Just(Some("b")), Just(Some("c")), Just(None)];
     // Few ids and instants: ties, duplicates and corrections (also to another entity) are the rule.
     let note = prop_oneof![Just(None), Just(Some("red")), Just(Some("blue"))];
@@ -18,11 +18,11 @@ fn row() -> impl Strategy<Value = Row> {
         .prop_map(|(id, who, at, written, x, ok, note)| Row { id, who, at: at / 7 * 7, written, x, ok, note })
 }
 
-fn question() -> impl Strategy<Value = (Option<&'static str>, i64)> {
+pub fn question() -> impl Strategy<Value = (Option<&'static str>, i64)> {
     (0..WHO.len() + 1, -10..150i64).prop_map(|(who, at)| (WHO.get(who).copied().unwrap_or(Some("nobody")), at))
 }
 
-async fn agrees(batches: &[Vec<Row>], questions: &[(Option<&'static str>, i64)]) -> Result<(), TestCaseError> {
+pub async fn agrees(batches: &[Vec<Row>], questions: &[(Option<&'static str>, i64)]) -> Result<(), TestCaseError> {
     let world = World::new().await;
     world.apply(&events()).await;
     let (keys, at) = spine(questions);
@@ -80,7 +80,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn as_of_is_inclusive_and_one_microsecond_earlier_is_not() {
+pub async fn as_of_is_inclusive_and_one_microsecond_earlier_is_not() {
     let world = World::new().await;
     world.apply(&events()).await;
     world.put("events", vec![event(1, "a", 50, 0.5)]).await;
@@ -101,7 +101,7 @@ async fn as_of_is_inclusive_and_one_microsecond_earlier_is_not() {
 }
 
 #[tokio::test]
-async fn every_question_comes_out_once_in_its_order_duplicates_included() {
+pub async fn every_question_comes_out_once_in_its_order_duplicates_included() {
     let world = World::new().await;
     world.apply(&events()).await;
     world.put("events", vec![event(1, "a", 1, 1.0), event(2, "b", 1, 2.0)]).await;
@@ -116,7 +116,7 @@ async fn every_question_comes_out_once_in_its_order_duplicates_included() {
 }
 
 #[tokio::test]
-async fn a_correction_takes_its_rows_place_in_every_window() {
+pub async fn a_correction_takes_its_rows_place_in_every_window() {
     let world = World::new().await;
     world.apply(&events()).await;
     world.put("events", vec![event(1, "a", 10, 1.0), event(2, "a", 12, 2.0), event(3, "a", 14, 4.0)]).await;
@@ -137,7 +137,7 @@ async fn a_correction_takes_its_rows_place_in_every_window() {
 }
 
 #[tokio::test]
-async fn a_view_built_later_sums_rows_of_one_instant_whatever_their_time_of_writing() {
+pub async fn a_view_built_later_sums_rows_of_one_instant_whatever_their_time_of_writing() {
     let world = World::new().await;
     world.apply(&events()[..2]).await;
     let written = |id: i64, at: Option<i64>| {

@@ -49,7 +49,7 @@ async fn world(future: Vec<Json>) -> World {
 }
 
 #[tokio::test]
-async fn no_change_of_the_future_reaches_features_as_of_now() {
+pub async fn no_change_of_the_future_reaches_features_as_of_now() {
     let mut random = ChaCha8Rng::seed_from_u64(10);
     let mut questions: Vec<_> =
         (0..200).map(|_| (Some(["a", "b", "c"][random.random_range(0..3)]), random.random_range(0..=NOW))).collect();

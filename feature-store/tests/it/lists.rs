@@ -76,6 +76,10 @@ async fn lists_come_in_by_every_format_and_out_on_every_path() {
     late.apply(&definitions()[2..]).await;
     let known = late.store.latest(&service, &keys.take(&[0]), &at[..1]).await.unwrap();
     assert_eq!(known, online.take(&[0]));
+    // And from the offline table, where they lie as Delta Lake has them.
+    late.store.compact(&source, "test").await.unwrap();
+    assert_eq!(late.store.table(&source).await.unwrap().unsealed_rows, 0);
+    assert_eq!(late.store.as_of(&service, &keys.take(&[0]), &at[..1]).await.unwrap(), known);
 }
 
 #[tokio::test]

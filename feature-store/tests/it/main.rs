@@ -12,5 +12,8 @@ mod leakage;
 mod lists;
 mod naive;
 mod offline;
+mod spark;
+#[path = "../../../tests/support/spark_server.rs"]
+mod spark_server;
 mod windows;
 mod world;

@@ -10,7 +10,7 @@ use serde_json::json;
 use storage::{LocalBlobs, Meta, Tables, sqlx};
 use tempfile::TempDir;
 
-use crate::world::{World, cell, event, events, spine, t};
+use crate::world::{World, cell, event, events, is_on_spark, spine, t};
 
 fn source() -> domain::SourceName {
     "events".parse().unwrap()
@@ -45,13 +45,15 @@ async fn a_source_without_rows_may_get_another_event_time() {
 }
 
 #[tokio::test]
-async fn sealing_compaction_and_vacuum_change_no_answer() {
+pub async fn sealing_compaction_and_vacuum_change_no_answer() {
     let world = World::new().await;
     world.apply(&events()).await;
     fill(&world).await;
     let expected = answers(&world).await;
     let done = world.store.compact(&source(), "test").await.unwrap();
-    assert_eq!((done.rows_sealed, done.rows_dropped, done.more), (42, 2, false));
+    // A join on Spark has sealed them before.
+    let sealed = if is_on_spark() { 0 } else { 42 };
+    assert_eq!((done.rows_sealed, done.rows_dropped, done.more), (sealed, 2, false));
     assert_eq!(answers(&world).await, expected);
     let world = world.reopen().await;
     assert_eq!(answers(&world).await, expected);
@@ -63,7 +65,7 @@ async fn sealing_compaction_and_vacuum_change_no_answer() {
 }
 
 #[tokio::test]
-async fn a_row_that_was_dropped_is_still_known_as_a_duplicate_and_can_be_corrected_again() {
+pub async fn a_row_that_was_dropped_is_still_known_as_a_duplicate_and_can_be_corrected_again() {
     let world = World::new().await;
     world.apply(&events()).await;
     fill(&world).await;
@@ -112,7 +114,7 @@ async fn upkeep_is_told_in_the_journal_and_bad_wishes_are_refused() {
 }
 
 #[tokio::test]
-async fn a_new_column_joins_the_same_table() {
+pub async fn a_new_column_joins_the_same_table() {
     let world = World::new().await;
     world.apply(&events()).await;
     fill(&world).await;
@@ -144,7 +146,7 @@ fn spec() -> DatasetSpec {
 }
 
 #[tokio::test]
-async fn a_training_set_is_built_again_after_corrections_and_compactions_until_a_vacuum() {
+pub async fn a_training_set_is_built_again_after_corrections_and_compactions_until_a_vacuum() {
     let world = World::new().await;
     world.apply(&events()).await;
     let labelled = |n: i64, x: f64| {

@@ -1,9 +1,9 @@
 //! A store in a directory of its own, and short ways to write definitions, rows and questions.
 
-use std::{path::Path, sync::Arc};
+use std::{cell::RefCell, path::Path, sync::Arc, time::Duration};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, Settings};
+use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, Remote, Settings, Spark};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -11,6 +11,30 @@ use tempfile::TempDir;
 
 /// Every entity is watched.
 const WATCH_ALL: GuardConfig = GuardConfig { share: 1.0, waiting_max: 10_000 };
+
+thread_local! {
+    /// The Spark Connect server that stores opened by this thread join on.
+    static SPARK: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs a suite whose joins are on the server.
+pub fn on_spark<T>(address: &str, suite: impl FnOnce() -> T) -> T {
+    SPARK.set(Some(address.to_owned()));
+    let done = suite();
+    SPARK.set(None);
+    done
+}
+
+/// Whether joins are on Spark.
+pub fn is_on_spark() -> bool {
+    SPARK.with_borrow(Option::is_some)
+}
+
+fn remote() -> Remote {
+    let Some(address) = SPARK.with_borrow(Clone::clone) else { return Remote::default() };
+    let spark = Spark::new(address.parse().unwrap(), None, Duration::from_secs(120)).unwrap();
+    Remote { spark: Some(spark), place: JoinPlace::Spark }
+}
 
 /// A store that lives as long as its directory. `store` goes first when dropped.
 pub struct World {
@@ -33,6 +57,11 @@ impl World {
 
     /// The same with something put before its key-value store.
     pub async fn open_with(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>) -> Self {
+        Self::open_remote(dir, wrap, remote()).await
+    }
+
+    /// The same with its joins somewhere else.
+    pub async fn open_remote(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>, remote: Remote) -> Self {
         let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
         let meta = storage::testing::meta_in(dir.path()).await;
         let blobs = Arc::new(LocalBlobs::open(&path("blobs")).await.unwrap());
@@ -42,7 +71,7 @@ impl World {
         let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let settings = Settings { joins, guard: WATCH_ALL };
+        let settings = Settings { joins, guard: WATCH_ALL, remote };
         let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
         let store = opened.await.unwrap();
         Self { store, meta, clock, dir }

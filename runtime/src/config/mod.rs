@@ -44,6 +44,7 @@ pub struct Config {
     pub onnx: Onnx,
     pub features: Features,
     pub sql: Sql,
+    pub joins: Joins,
     pub serving: Serving,
     pub training: Training,
     pub webhooks: Webhooks,
@@ -151,6 +152,38 @@ pub struct Sql {
     pub threads: usize,
 }
 
+/// Point-in-time joins beside this process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Joins {
+    pub place: Place,
+    /// `sc://host:port/;use_ssl=true`. Absent: there is no Spark.
+    pub spark_url: Option<Secret>,
+    pub spark_token_file: Option<PathBuf>,
+    pub spark_ca_file: Option<PathBuf>,
+    pub spark_deadline: Span,
+}
+
+/// Where joins run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// Here, unless there is a Spark server and the join would not fit.
+    #[default]
+    Auto,
+    Local,
+    Spark,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Local => "local",
+            Self::Spark => "spark",
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Serving {
     pub max_in_flight: usize,
@@ -237,6 +270,13 @@ impl Default for Config {
             onnx: Onnx { library: None },
             features: Features { join_memory_bytes: 1 << 30 },
             sql: Sql { memory_bytes: 512 << 20, at_once: 4, deadline: seconds(300), threads: 0 },
+            joins: Joins {
+                place: Place::Auto,
+                spark_url: None,
+                spark_token_file: None,
+                spark_ca_file: None,
+                spark_deadline: seconds(3_600),
+            },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },
             webhooks: Webhooks { allow_private: false, attempts: 8, first_retry: seconds(1) },

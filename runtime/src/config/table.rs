@@ -8,7 +8,7 @@ use std::{
 
 use domain::Span;
 
-use super::{Config, DatabaseUrl, LogFormat, ObjectsUrl, Secret, objects::endpoint};
+use super::{Config, DatabaseUrl, LogFormat, ObjectsUrl, Place, Secret, objects::endpoint};
 use crate::telemetry::parse_filter;
 
 /// One setting: how it is called, what it means, and how its text becomes a field of [`Config`].
@@ -315,6 +315,42 @@ pub const SETTINGS: &[Setting] = &[
         "Threads that compute queries in SQL; 0 means one per core."
     ),
     setting!(
+        joins.place,
+        "`auto`, `local` or `spark`",
+        place,
+        ToString::to_string,
+        "Where point-in-time joins run. `auto`: here, unless `joins.spark_url` is set and a join would need more than `features.join_memory_bytes`. `spark` refuses what Spark cannot answer alike."
+    ),
+    setting!(
+        joins.spark_url,
+        "`sc://host:port/;use_ssl=true`",
+        secret,
+        optional_text,
+        "A Spark Connect server (Apache Spark, Databricks, Sail) for joins that outgrow this machine; it must reach the offline tables by the same paths. Not shown, since it may hold a token.",
+        false
+    ),
+    setting!(
+        joins.spark_token_file,
+        "path",
+        optional_path,
+        optional_path_text,
+        "A file that holds the token for `joins.spark_url`."
+    ),
+    setting!(
+        joins.spark_ca_file,
+        "path",
+        optional_path,
+        optional_path_text,
+        "Certificates (PEM) of the authority that signed the Spark server's certificate. Empty: only public authorities."
+    ),
+    setting!(
+        joins.spark_deadline,
+        "duration",
+        some_time,
+        ToString::to_string,
+        "How long one join may take on Spark before it is given up and interrupted there."
+    ),
+    setting!(
         serving.max_in_flight,
         "requests",
         positive,
@@ -500,6 +536,15 @@ fn switch(text: &str) -> Result<bool, String> {
 
 fn optional_switch(text: &str) -> Result<Option<bool>, String> {
     if text.is_empty() { Ok(None) } else { switch(text).map(Some) }
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "auto" => Ok(Place::Auto),
+        "local" => Ok(Place::Local),
+        "spark" => Ok(Place::Spark),
+        _ => Err("expected `auto`, `local` or `spark`".to_owned()),
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -148,6 +148,15 @@ pub enum Features {
     Online(Lookup),
     /// Values as of each row's event_timestamp, from offline history.
     Historical(Lookup),
+    /// Where a join would run, and why: here or on Spark.
+    #[command(after_help = "Example:\n  millpond features plan pump-fault --questions 1000000")]
+    Plan {
+        /// Feature service.
+        service: String,
+        /// How many rows would be asked for.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        questions: u64,
+    },
     /// All definitions.
     List,
     /// Rows that were refused, with line and reason.
@@ -249,6 +258,10 @@ impl Features {
         match self {
             Self::Online(lookup) => lookup.run(global, "online")?,
             Self::Historical(lookup) => lookup.run(global, "historical")?,
+            Self::Plan { service, questions } => {
+                let path = format!("/api/v1/features/plan?service={}&questions={questions}", encode(service));
+                output::show(global.json, &client.get(&path)?, pairs);
+            }
             Self::List => {
                 let answer = client.get("/api/v1/definitions")?;
                 output::show(global.json, &answer["definitions"], |all| {

@@ -71,6 +71,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/api/v1/definitions", Needs(Write)),
     ("POST", "/api/v1/features/historical", Needs(Read)),
     ("POST", "/api/v1/features/online", Needs(Read)),
+    ("GET", "/api/v1/features/plan", Needs(Read)),
     ("GET", "/api/v1/features/consistency", Needs(Read)),
     ("POST", "/api/v1/features/consistency/check", Needs(Operate)),
     ("POST", "/api/v1/sources/{source}/rows", Needs(Write)),
@@ -86,6 +87,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/millpond.features.v1.FeatureStore/VacuumTable", Needs(Administer)),
     ("POST", "/millpond.features.v1.FeatureStore/GetOnlineFeatures", Needs(Read)),
     ("POST", "/millpond.features.v1.FeatureStore/GetHistoricalFeatures", Needs(Read)),
+    ("POST", "/millpond.features.v1.FeatureStore/PlanHistoricalFeatures", Needs(Read)),
     ("POST", "/millpond.features.v1.FeatureStore/GetConsistency", Needs(Read)),
     ("POST", "/millpond.features.v1.FeatureStore/CheckConsistency", Needs(Operate)),
     // What Feast's clients call.

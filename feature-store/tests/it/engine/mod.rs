@@ -3,5 +3,5 @@
 mod cases;
 mod columns;
 mod files;
-mod property;
-mod reference;
+pub mod property;
+pub mod reference;

@@ -34,7 +34,7 @@ fn row(unit: TimeUnit, created: TimeUnit) -> impl Strategy<Value = Row> {
         .prop_map(|(a, b, at, created, x)| Row { a, b, at, created, x })
 }
 
-fn view() -> impl Strategy<Value = View> {
+pub fn view() -> impl Strategy<Value = View> {
     (select(UNITS.to_vec()), select(UNITS.to_vec()))
         .prop_flat_map(|(unit, created)| (Just((unit, created)), prop::collection::vec(row(unit, created), 0..120)))
         .prop_flat_map(|((unit, created_unit), rows)| {
@@ -86,7 +86,7 @@ fn view() -> impl Strategy<Value = View> {
         })
 }
 
-fn questions() -> impl Strategy<Value = (TimeUnit, Vec<Question>)> {
+pub fn questions() -> impl Strategy<Value = (TimeUnit, Vec<Question>)> {
     select(UNITS.to_vec()).prop_flat_map(|unit| {
         let question = (a_key(), b_key(), instant(unit)).prop_map(|(a, b, at)| Question { a, b, at });
         (Just(unit), prop::collection::vec(question, 0..300))
