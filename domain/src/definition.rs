@@ -72,6 +72,16 @@ pub struct Source {
     /// Declared zone of timestamps written without one (IANA name). Absent: such rows are quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// How far rows may come out of order: the watermark is the greatest event time less this. Absent: no row is late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Span>,
+    /// How far behind the watermark a row may still come; absent: not at all. Later rows are quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_lateness: Option<Span>,
+    /// How far ahead of the clock an event time may lie; absent: any. Rows further ahead are quarantined and never
+    /// move the watermark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_future: Option<Span>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
 }

@@ -49,6 +49,12 @@ pub enum EventKind {
     SourceCompacted,
     #[serde(rename = "source.vacuumed")]
     SourceVacuumed,
+    #[serde(rename = "source.drifted")]
+    SourceDrifted,
+    #[serde(rename = "quarantine.replayed")]
+    QuarantineReplayed,
+    #[serde(rename = "quarantine.discarded")]
+    QuarantineDiscarded,
     #[serde(rename = "features.inconsistent")]
     FeaturesInconsistent,
     #[serde(rename = "dataset.built")]
@@ -144,6 +150,9 @@ impl EventKind {
             Self::BlobsCollected => "blobs.collected",
             Self::SourceCompacted => "source.compacted",
             Self::SourceVacuumed => "source.vacuumed",
+            Self::SourceDrifted => "source.drifted",
+            Self::QuarantineReplayed => "quarantine.replayed",
+            Self::QuarantineDiscarded => "quarantine.discarded",
             Self::FeaturesInconsistent => "features.inconsistent",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",

@@ -104,6 +104,11 @@ fn source(source: &Source) -> Result<(), FeatureError> {
     {
         return Err(place.error("timezone", format!("`{zone}` is not a known IANA time zone: {error}")));
     }
+    if source.allowed_lateness.is_some() && source.watermark.is_none() {
+        return Err(
+            place.error("allowed_lateness", "counts from the watermark, and the source declares no `watermark`")
+        );
+    }
     Ok(())
 }
 

@@ -34,6 +34,9 @@ pub enum FeatureError {
     /// A dataset that cannot be built from these sources.
     #[error("dataset: {field}: {reason}")]
     Dataset { field: String, reason: String, near: Option<String> },
+    /// Rows set aside that cannot be replayed in this way.
+    #[error("cannot replay: {reason}")]
+    Replay { reason: String },
     /// A vacuum that would keep earlier versions longer than can be.
     #[error("earlier versions cannot be kept for {keep}")]
     Keep { keep: Span, keep_max: Span },
@@ -56,6 +59,7 @@ impl Coded for FeatureError {
             | Self::Frame(_)
             | Self::Instants { .. }
             | Self::Keep { .. }
+            | Self::Replay { .. }
             | Self::Dataset { .. } => ErrorCode::InvalidArgument,
             Self::Incompatible { .. } => ErrorCode::Conflict,
             Self::Unknown { .. } => ErrorCode::NotFound,
@@ -79,7 +83,7 @@ impl Coded for FeatureError {
             Self::Storage { source, .. } => source.hint(),
             Self::Cpu { source, .. } => source.hint(),
             Self::Join(source) => source.hint(),
-            Self::Frame(_) | Self::Instants { .. } | Self::Corrupt { .. } => String::new(),
+            Self::Frame(_) | Self::Instants { .. } | Self::Replay { .. } | Self::Corrupt { .. } => String::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod check;
 mod codec;
 mod dataset;
 mod direct;
+mod drift;
 mod error;
 mod exact;
 mod features;
@@ -24,6 +25,7 @@ mod hot;
 mod ingest;
 pub mod join;
 mod key;
+mod lateness;
 mod marks;
 mod materialise;
 mod moved;
@@ -32,6 +34,7 @@ mod online;
 mod parse;
 mod past;
 mod pull;
+mod quarantine;
 mod report;
 mod rows;
 mod select;
@@ -59,15 +62,18 @@ use tokio::sync::Mutex;
 pub use answer::{Answer, FeatureMeta, FeatureStatus};
 pub use apply::{Action, Change};
 pub use dataset::Dataset;
+pub use drift::{ColumnDrift, Drift, DriftKind};
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
 pub use fresh::Freshness;
 pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 /// Where rows lie; see [`FeatureStore::open`].
 pub use lake::{Lake, LakeKeys, LakeS3};
+pub use lateness::EventTime;
 pub use past::JoinLimits;
 pub use pull::Stretch;
-pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+pub use quarantine::{Aside, QuarantineFilter, QuarantineLimits, Quarantined, Replay, ReplayReport, StillBad, Which};
+pub use report::{BadReason, Format, IngestReport, Ingestion, Reason, RowError, SourceStats};
 pub use select::{Selected, Selection};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
 pub use verify::Verified;
@@ -82,6 +88,8 @@ pub struct Settings {
     /// Of each point-in-time join.
     pub joins: JoinLimits,
     pub guard: GuardConfig,
+    /// How much is kept of what was set aside.
+    pub quarantine: QuarantineLimits,
 }
 
 /// The front door. Clones share everything.
@@ -109,6 +117,8 @@ struct Inner {
     /// One change of definitions at a time.
     applying: Mutex<()>,
     guard: guard::Guard,
+    quarantine: QuarantineLimits,
+    drifted: drift::Known,
 }
 
 impl fmt::Debug for FeatureStore {
@@ -133,7 +143,7 @@ impl FeatureStore {
         cpu: Cpu,
         settings: Settings,
     ) -> Result<Self, FeatureError> {
-        let Settings { joins, guard } = settings;
+        let Settings { joins, guard, quarantine } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
@@ -149,6 +159,8 @@ impl FeatureStore {
             selections: select::Remembered::default(),
             applying: Mutex::default(),
             guard: guard::Guard::new(guard),
+            quarantine,
+            drifted: drift::Known::default(),
         }));
         store.0.load().await?;
         Ok(store)

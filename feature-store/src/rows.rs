@@ -16,6 +16,8 @@ use crate::{
 /// A row that fits its source.
 #[derive(Debug, Clone)]
 pub(crate) struct ParsedRow {
+    /// As in [`RowError`](crate::RowError).
+    pub(crate) line: u64,
     pub(crate) values: Vec<Value>,
     pub(crate) mark: RowMark,
 }
@@ -48,6 +50,11 @@ impl RowMark {
         let mut value = self.digest.to_vec();
         value.extend_from_slice(&number.to_le_bytes());
         (key::seen(source, &self.identity), value)
+    }
+
+    /// Whether what the online store remembers under this identity is a row of the same values.
+    pub(crate) fn repeats(&self, stored: &[u8]) -> Result<bool, FeatureError> {
+        Ok(Self::read(stored)?.0 == self.digest)
     }
 
     fn read(value: &[u8]) -> Result<([u8; 16], i64), FeatureError> {

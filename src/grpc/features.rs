@@ -3,27 +3,35 @@ use feature_store::{Answer, GuardReport, IngestReport};
 use proto::{
     features::{
         CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
-        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, RowError, Table, TableRequest, Vacuum,
-        VacuumRequest, feature_store_server::FeatureStore,
+        DiscardRequest, DiscardResponse, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, Ingestion,
+        IngestionRequest, QuarantineRequest, QuarantineResponse, ReplayRequest, ReplayResponse, RowError, Table,
+        TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
 use serde_json::Value;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Door, objects, read, refuse};
+use super::{Door, objects, quarantine::reasons, read, refuse};
 use crate::rows::{self, Rows, Spine};
 
-fn report(report: IngestReport) -> IngestResponse {
-    let error =
-        |e: feature_store::RowError| RowError { line: e.line, column: e.column.unwrap_or_default(), reason: e.reason };
-    IngestResponse {
+fn report(report: IngestReport) -> Result<IngestResponse, Status> {
+    let error = |e: feature_store::RowError| RowError {
+        line: e.line,
+        column: e.column.unwrap_or_default(),
+        reason: e.reason,
+        code: e.code.to_string(),
+    };
+    Ok(IngestResponse {
         accepted: report.accepted,
         duplicates: report.duplicates,
         corrections: report.corrections,
         quarantined: report.quarantined,
         first_errors: report.first_errors.into_iter().map(error).collect(),
-    }
+        reasons: reasons(report.reasons),
+        dropped: report.dropped,
+        drift: objects(&report.drift)?,
+    })
 }
 
 fn respond(spine: &Spine, answer: &Answer) -> Response<FeatureResponse> {
@@ -35,12 +43,12 @@ fn respond(spine: &Spine, answer: &Answer) -> Response<FeatureResponse> {
 }
 
 impl Door {
-    async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestResponse, Status> {
+    async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestReport, Status> {
         let source: SourceName = read("source", &request.source)?;
         let rows: Rows = request.rows.into_iter().map(from_struct).collect();
         let taken = self.app.features.ingest_rows(&source, rows).await.map_err(refuse)?;
         crate::counts::ingested(&self.app.metrics, &source, &taken);
-        Ok(report(taken))
+        Ok(taken)
     }
 
     fn spine(&self, request: FeatureRequest) -> Result<(ServiceName, Spine), Status> {
@@ -54,7 +62,7 @@ impl Door {
 #[tonic::async_trait]
 impl FeatureStore for Door {
     async fn ingest(&self, request: Request<IngestRequest>) -> Result<Response<IngestResponse>, Status> {
-        self.ingest_rows(request.into_inner()).await.map(Response::new)
+        self.ingest_rows(request.into_inner()).await.and_then(report).map(Response::new)
     }
 
     async fn ingest_stream(
@@ -62,17 +70,31 @@ impl FeatureStore for Door {
         request: Request<Streaming<IngestRequest>>,
     ) -> Result<Response<IngestResponse>, Status> {
         let mut batches = request.into_inner();
-        let mut total = IngestResponse::default();
+        let mut total = IngestReport::default();
+        // One message is read when the one before is durable: a client that is faster waits.
         while let Some(batch) = batches.message().await? {
-            let one = self.ingest_rows(batch).await?;
-            total.accepted += one.accepted;
-            total.duplicates += one.duplicates;
-            total.corrections += one.corrections;
-            total.quarantined += one.quarantined;
-            total.first_errors.extend(one.first_errors);
-            total.first_errors.truncate(20);
+            total.add(self.ingest_rows(batch).await?);
         }
-        Ok(Response::new(total))
+        report(total).map(Response::new)
+    }
+
+    async fn get_ingestion(&self, request: Request<IngestionRequest>) -> Result<Response<Ingestion>, Status> {
+        self.ingestion(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<QuarantineRequest>,
+    ) -> Result<Response<QuarantineResponse>, Status> {
+        self.quarantine(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn replay_quarantine(&self, request: Request<ReplayRequest>) -> Result<Response<ReplayResponse>, Status> {
+        self.replay(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn discard_quarantine(&self, request: Request<DiscardRequest>) -> Result<Response<DiscardResponse>, Status> {
+        self.discard(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_online_features(&self, request: Request<FeatureRequest>) -> Result<Response<FeatureResponse>, Status> {

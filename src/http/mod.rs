@@ -16,6 +16,7 @@ mod origin;
 mod pages;
 mod pipelines;
 pub mod problem;
+mod quarantine;
 mod registry;
 mod review;
 mod tables;
@@ -61,6 +62,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(definitions::routes())
         .merge(features::routes())
         .merge(tables::routes())
+        .merge(quarantine::routes())
         .merge(feast::routes())
         .merge(registry::routes())
         .merge(content::routes())

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, Settings};
+use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, QuarantineLimits, Settings};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -33,6 +33,19 @@ impl World {
 
     /// The same with something put before its key-value store.
     pub async fn open_with(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>) -> Self {
+        Self::open_as(dir, wrap, QuarantineLimits::default()).await
+    }
+
+    /// The same with a quarantine of this size.
+    pub async fn open_limited(dir: Arc<TempDir>, limits: QuarantineLimits) -> Self {
+        Self::open_as(dir, |kv| Arc::new(kv), limits).await
+    }
+
+    async fn open_as(
+        dir: Arc<TempDir>,
+        wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>,
+        quarantine: QuarantineLimits,
+    ) -> Self {
         let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
         let meta = storage::testing::meta_in(dir.path()).await;
         let blobs = Arc::new(LocalBlobs::open(&path("blobs")).await.unwrap());
@@ -42,7 +55,7 @@ impl World {
         let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let settings = Settings { joins, guard: WATCH_ALL };
+        let settings = Settings { joins, guard: WATCH_ALL, quarantine };
         let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
         let store = opened.await.unwrap();
         Self { store, meta, clock, dir }

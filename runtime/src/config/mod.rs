@@ -43,6 +43,7 @@ pub struct Config {
     pub consistency: Consistency,
     pub onnx: Onnx,
     pub features: Features,
+    pub ingestion: Ingestion,
     pub serving: Serving,
     pub training: Training,
     pub webhooks: Webhooks,
@@ -141,6 +142,13 @@ pub struct Features {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ingestion {
+    /// Of each source.
+    pub quarantine_rows: usize,
+    pub quarantine_keep: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Serving {
     pub max_in_flight: usize,
     pub queue_rows: usize,
@@ -225,6 +233,10 @@ impl Default for Config {
             consistency: Consistency { share: 0.01, every: seconds(300) },
             onnx: Onnx { library: None },
             features: Features { join_memory_bytes: 1 << 30 },
+            ingestion: Ingestion {
+                quarantine_rows: 100_000,
+                quarantine_keep: Span::from_micros(30 * Span::DAY.micros()),
+            },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },
             webhooks: Webhooks { allow_private: false, attempts: 8, first_retry: seconds(1) },

@@ -287,6 +287,20 @@ pub const SETTINGS: &[Setting] = &[
         "Memory of one point-in-time join, about; what does not fit waits in temporary files in the data directory. Raise it where training sets of many millions of rows are slow, lower it on small machines."
     ),
     setting!(
+        ingestion.quarantine_rows,
+        "rows",
+        positive,
+        ToString::to_string,
+        "Rows that each source's quarantine keeps; of more the settled ones go first, then the oldest, and are counted."
+    ),
+    setting!(
+        ingestion.quarantine_keep,
+        "duration",
+        an_hour,
+        ToString::to_string,
+        "How long a quarantined row is kept after it was last seen; at least an hour."
+    ),
+    setting!(
         serving.max_in_flight,
         "requests",
         positive,

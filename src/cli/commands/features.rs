@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
+use super::quarantine::{Discard, Ingestion, Quarantine, Replay};
 use crate::cli::{
     Global,
     client::{Client, JSON, encode},
@@ -150,8 +151,19 @@ pub enum Features {
     Historical(Lookup),
     /// All definitions.
     List,
-    /// Rows that were refused, with line and reason.
-    Quarantine { source: String },
+    /// Rows that were set aside, with line and reason.
+    #[command(after_help = "Example:\n  millpond features quarantine readings --state waiting --reason wrong_type")]
+    Quarantine(Quarantine),
+    /// Take rows that were set aside into the store, as they are or mended.
+    #[command(after_help = "Example:\n  millpond features replay readings --all --reason late\n  \
+                            millpond features replay readings 3f2a... --set vibration=2.5")]
+    Replay(Replay),
+    /// Mark rows that were set aside as unwanted.
+    #[command(after_help = "Example:\n  millpond features discard readings --all --reason malformed")]
+    Discard(Discard),
+    /// How a source's ingestion stands: rows, watermark, rows set aside, columns that drifted.
+    #[command(after_help = "Example:\n  millpond features ingestion readings")]
+    Ingestion(Ingestion),
     /// Where a source's offline table lies and what is in it.
     #[command(after_help = "Example:\n  millpond features table weather")]
     Table { source: String },
@@ -255,12 +267,10 @@ impl Features {
                     output::rows(all, &[("kind", "kind"), ("name", "name"), ("description", "description")])
                 });
             }
-            Self::Quarantine { source } => {
-                let answer = client.get(&format!("/api/v1/sources/{}/quarantine", encode(source)))?;
-                output::show(global.json, &answer, |all| {
-                    output::rows(all, &[("line", "line"), ("column", "column"), ("reason", "reason"), ("row", "row")])
-                });
-            }
+            Self::Quarantine(quarantine) => quarantine.run(global)?,
+            Self::Replay(replay) => replay.run(global)?,
+            Self::Discard(discard) => discard.run(global)?,
+            Self::Ingestion(ingestion) => ingestion.run(global)?,
             Self::Table { source } => {
                 let answer = client.get(&format!("/api/v1/sources/{}/table", encode(source)))?;
                 output::show(global.json, &answer, pairs);

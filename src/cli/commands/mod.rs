@@ -9,6 +9,7 @@ mod import;
 mod lineage;
 mod models;
 mod pipelines;
+mod quarantine;
 mod serving;
 mod verify;
 
