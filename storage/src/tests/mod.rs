@@ -9,6 +9,7 @@ mod journal;
 mod kv;
 mod meta;
 mod postgres;
+mod redis;
 mod rig;
 mod table;
 mod vault;
