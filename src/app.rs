@@ -8,11 +8,11 @@ use std::{
 use access::{Access, default_project};
 use anyhow::Context as _;
 use domain::{
-    Coded, EndpointName, ProjectName, Span, Timestamp,
+    Coded, EndpointName, ProjectName, SourceName, Span, Timestamp,
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::{FeatureStore, GuardConfig, JoinLimits, QuarantineLimits, Settings};
+use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, QuarantineLimits, Settings, StreamSettings};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -158,6 +158,9 @@ impl App {
         let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await
             .map_err(mendable)?;
+        let (redis, counted) = (config.ingestion.redis.reveal().clone(), metrics.clone());
+        let told = move |source: &SourceName, report: &IngestReport| crate::counts::ingested(&counted, source, report);
+        features.read_streams(&house, StreamSettings::new(redis, Arc::new(told)));
         if config.tables.upkeep_every > Span::ZERO {
             features.keep_up(&house, config.tables.upkeep_every.to_std(), config.tables.keep_versions);
         }

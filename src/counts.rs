@@ -39,6 +39,15 @@ pub fn freshness(metrics: &Metrics, features: &FeatureStore) {
             metrics.set(Metric::ViewTargetSeconds, &[view.view.as_str()], seconds(target));
         }
     }
+    for stream in features.streams() {
+        let label = [stream.source.as_str()];
+        #[expect(clippy::cast_precision_loss, reason = "a count of entries")]
+        metrics.set(Metric::StreamPending, &label, stream.pending as f64);
+        if let Some(lag) = stream.lag {
+            #[expect(clippy::cast_precision_loss, reason = "a count of entries")]
+            metrics.set(Metric::StreamLag, &label, lag as f64);
+        }
+    }
     for (source, behind) in features.watermarks() {
         metrics.set(Metric::WatermarkBehindSeconds, &[source.as_str()], seconds(behind));
     }

@@ -55,6 +55,10 @@ pub enum EventKind {
     QuarantineReplayed,
     #[serde(rename = "quarantine.discarded")]
     QuarantineDiscarded,
+    #[serde(rename = "stream.paused")]
+    StreamPaused,
+    #[serde(rename = "stream.resumed")]
+    StreamResumed,
     #[serde(rename = "features.inconsistent")]
     FeaturesInconsistent,
     #[serde(rename = "dataset.built")]
@@ -153,6 +157,8 @@ impl EventKind {
             Self::SourceDrifted => "source.drifted",
             Self::QuarantineReplayed => "quarantine.replayed",
             Self::QuarantineDiscarded => "quarantine.discarded",
+            Self::StreamPaused => "stream.paused",
+            Self::StreamResumed => "stream.resumed",
             Self::FeaturesInconsistent => "features.inconsistent",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",

@@ -271,6 +271,8 @@ impl Inner {
         self.meta.migrate("feature-store/guard", guards).await.doing("prepare the guard's tables")?;
         let steps = crate::quarantine::MIGRATIONS;
         self.meta.migrate("feature-store/quarantine", steps).await.doing("prepare the quarantine's table")?;
+        let steps = crate::stream::MIGRATIONS;
+        self.meta.migrate("feature-store/streams", steps).await.doing("prepare the table of streams")?;
         let steps = crate::drift::MIGRATIONS;
         self.meta.migrate("feature-store/drift", steps).await.doing("prepare the table of drift")?;
         let stored = sqlx::query("SELECT body FROM feature_definitions ORDER BY version")

@@ -95,13 +95,13 @@ impl Inner {
         let mut report = IngestReport { duplicates: admitted.duplicates, drift, ..IngestReport::default() };
         report.aside(bad.iter().map(|row| &row.error));
         report.dropped = self.set_aside(source, &table, bad, at).await?;
-        self.store(&plan, &table, admitted.rows, at, &mut report).await?;
+        self.take_rows(&plan, &table, admitted.rows, at, &mut report).await?;
         Ok(report)
     }
 
-    /// Writes rows to both stores, those that are new, and counts what became of them. The caller holds the table's
-    /// `writing`.
-    pub(crate) async fn store(
+    /// Takes rows that fit, a chunk at a time: writes those that are new to both stores, and counts what became of them.
+    /// The caller holds the table's `writing` and has caught up.
+    pub(crate) async fn take_rows(
         &self,
         plan: &Arc<SourcePlan>,
         table: &SourceTable,

@@ -15,11 +15,10 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     FeatureStore, Inner,
-    error::{Doing as _, FeatureError},
-    key,
+    error::FeatureError,
     parse::{BadRow, Form},
     report::{Reason, RowError},
-    rows::{ParsedRow, RowMark},
+    rows::{self, ParsedRow, RowMark},
     view::SourcePlan,
 };
 
@@ -76,7 +75,7 @@ impl Gate {
     }
 
     /// Whether every row passes.
-    const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         self.disorder.is_none() && self.future_after.is_none()
     }
 
@@ -185,24 +184,19 @@ impl Inner {
         held: Vec<(usize, ParsedRow, (Reason, String))>,
         out: &mut Admitted,
     ) -> Result<(), FeatureError> {
-        let source = plan.definition.name.as_str();
         let mut passed: HashMap<[u8; 16], RowMark> = HashMap::new();
         let mut read = 0;
         let mut held = held.into_iter().peekable();
         while held.peek().is_some() {
             let some: Vec<_> = held.by_ref().take(LOOKUP_ROWS).collect();
-            let keys: Vec<Vec<u8>> = some.iter().map(|(_, row, _)| key::seen(source, &row.mark.identity)).collect();
-            let stored = self.kv.get_many(&keys).await.doing("look for duplicate rows")?;
+            let stored = rows::known(&*self.kv, plan, some.iter().map(|(_, row, _)| &row.mark)).await?;
             for ((before, row, (code, reason)), stored) in some.into_iter().zip(stored) {
                 for earlier in &out.rows[read..before] {
                     passed.insert(earlier.mark.identity, earlier.mark);
                 }
                 read = before;
-                let repeats = match (passed.get(&row.mark.identity), stored) {
-                    (Some(mark), _) => *mark == row.mark,
-                    (None, Some(stored)) => row.mark.repeats(&stored)?,
-                    (None, None) => false,
-                };
+                let before = passed.get(&row.mark.identity).map(|mark| mark.digest);
+                let repeats = before.or(stored.map(|(digest, _)| digest)) == Some(row.mark.digest);
                 if repeats {
                     out.duplicates += 1;
                 } else {

@@ -38,6 +38,7 @@ mod quarantine;
 mod report;
 mod rows;
 mod select;
+mod stream;
 mod table;
 mod upkeep;
 mod verify;
@@ -75,6 +76,7 @@ pub use pull::Stretch;
 pub use quarantine::{Aside, QuarantineFilter, QuarantineLimits, Quarantined, Replay, ReplayReport, StillBad, Which};
 pub use report::{BadReason, Format, IngestReport, Ingestion, Reason, RowError, SourceStats};
 pub use select::{Selected, Selection};
+pub use stream::{StreamPhase, StreamSettings, StreamState};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
 pub use verify::Verified;
 pub use version::Standing;
@@ -119,6 +121,7 @@ struct Inner {
     guard: guard::Guard,
     quarantine: QuarantineLimits,
     drifted: drift::Known,
+    streams: stream::Streams,
 }
 
 impl fmt::Debug for FeatureStore {
@@ -161,6 +164,7 @@ impl FeatureStore {
             guard: guard::Guard::new(guard),
             quarantine,
             drifted: drift::Known::default(),
+            streams: stream::Streams::default(),
         }));
         store.0.load().await?;
         Ok(store)
@@ -205,6 +209,7 @@ impl Inner {
 
     fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.streams.look_again();
     }
 
     /// The table of a source that is in the catalog and whose rows are here.

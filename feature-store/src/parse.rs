@@ -79,15 +79,35 @@ pub(crate) fn rows(plan: &SourcePlan, rows: Vec<Map<String, Json>>) -> Result<Pa
     Ok(intake.finish())
 }
 
-/// Reads rows that were set aside, or came as entries of a stream, each written in its own form; what is no object is
-/// malformed.
-pub(crate) fn raws(plan: &SourcePlan, rows: Vec<(Json, Form)>) -> Result<Parsed, FeatureError> {
+/// A row that was set aside, or came as an entry of a stream.
+#[derive(Debug)]
+pub(crate) enum Raw {
+    Row(Map<String, Json>, Form),
+    /// What is no row, and why.
+    Malformed(Json, String),
+}
+
+impl Raw {
+    /// A text that is to be a JSON object.
+    pub(crate) fn json(text: &str) -> Self {
+        match serde_json::from_str(text) {
+            Ok(Json::Object(row)) => Self::Row(row, Form::Json),
+            Ok(_) => Self::Malformed(text.into(), "expected a JSON object".into()),
+            Err(e) => Self::Malformed(text.into(), format!("not JSON: {e}")),
+        }
+    }
+}
+
+/// Reads rows that are each written in their own form.
+pub(crate) fn raws(plan: &SourcePlan, rows: Vec<Raw>) -> Result<Parsed, FeatureError> {
     let mut intake = Intake::new(plan)?;
-    for (line, (raw, form)) in (1..).zip(rows) {
-        intake.form = form;
+    for (line, raw) in (1..).zip(rows) {
         match raw {
-            Json::Object(row) => intake.object(line, &row),
-            other => intake.malformed(line, "expected a JSON object", &other),
+            Raw::Row(row, form) => {
+                intake.form = form;
+                intake.object(line, &row);
+            }
+            Raw::Malformed(raw, why) => intake.malformed(line, why, &raw),
         }
     }
     Ok(intake.finish())
@@ -148,6 +168,7 @@ impl<'a> Intake<'a> {
             return Err(body_error(self.plan, "the header line is missing".into(), None));
         }
         let places = self.places(&names)?;
+        self.note_header(&names);
         let mut record = csv::ByteRecord::new();
         loop {
             match reader.read_byte_record(&mut record) {
@@ -184,15 +205,13 @@ impl<'a> Intake<'a> {
 
     /// Where each source column stands among the given names. A name that is not declared is left out, unless it is
     /// near to one that is missing and so probably means it.
-    fn places(&mut self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
-        let columns = self.columns;
-        let known = || columns.iter().map(|column| column.name.as_str());
+    fn places(&self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
+        let known = || self.columns.iter().map(|column| column.name.as_str());
         for (at, name) in names.iter().enumerate() {
             if !known().any(|known| known == *name) {
                 if let Some(near) = nearest(name, known()).filter(|near| !names.contains(near)) {
                     return Err(body_error(self.plan, format!("unknown column `{name}`"), Some(near.to_owned())));
                 }
-                self.parsed.strays.note(name, DriftKind::Unknown, 1);
             }
             if names[..at].contains(name) {
                 return Err(body_error(self.plan, format!("column `{name}` stands twice"), None));
@@ -200,15 +219,22 @@ impl<'a> Intake<'a> {
         }
         let places: Vec<Option<usize>> = known().map(|column| names.iter().position(|name| *name == column)).collect();
         for (at, column) in self.columns.iter().enumerate() {
-            if places[at].is_some() {
-                continue;
-            }
-            if column.required || at == self.plan.timestamp {
+            if places[at].is_none() && (column.required || at == self.plan.timestamp) {
                 return Err(body_error(self.plan, format!("required column `{}` is missing", column.name), None));
             }
-            self.parsed.strays.note(column.name.as_str(), DriftKind::Missing, 1);
         }
         Ok(places)
+    }
+
+    /// Notes in which way a header is not as declared.
+    fn note_header(&mut self, names: &[&str]) {
+        let declared = |name: &str| self.columns.iter().any(|column| column.name.as_str() == name);
+        for name in names.iter().filter(|name| !declared(name)) {
+            self.parsed.strays.note(name, DriftKind::Unknown, 1);
+        }
+        for column in self.columns.iter().filter(|column| !names.contains(&column.name.as_str())) {
+            self.parsed.strays.note(column.name.as_str(), DriftKind::Missing, 1);
+        }
     }
 
     fn json_lines(&mut self, body: &[u8]) {
@@ -260,6 +286,7 @@ impl<'a> Intake<'a> {
         let frame = storage::from_parquet(body).map_err(|e| body_error(self.plan, e.to_string(), None))?;
         let names: Vec<&str> = frame.names().iter().map(|name| &**name).collect();
         let places = self.places(&names)?;
+        self.note_header(&names);
         let given: Vec<Option<&Column>> =
             places.iter().map(|place| place.and_then(|at| frame.column(names[at]))).collect();
         for (column, given) in self.columns.iter().zip(&given) {

@@ -6,6 +6,7 @@ mod demo;
 mod files;
 mod mlflow_store;
 mod output;
+mod pieces;
 mod table;
 
 use std::{

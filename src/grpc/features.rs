@@ -1,11 +1,13 @@
 use domain::{ServiceName, SourceName, Span};
-use feature_store::{Answer, GuardReport, IngestReport};
+use feature_store::{Answer, GuardReport, IngestReport, StreamState};
+use futures::stream::BoxStream;
 use proto::{
     features::{
         CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
         DiscardRequest, DiscardResponse, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, Ingestion,
-        IngestionRequest, QuarantineRequest, QuarantineResponse, ReplayRequest, ReplayResponse, RowError, Table,
-        TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
+        IngestionRequest, ListStreamsRequest, ListStreamsResponse, PushResponse, QuarantineRequest, QuarantineResponse,
+        ReplayRequest, ReplayResponse, RowError, Stream, StreamRequest, Table, TableRequest, Vacuum, VacuumRequest,
+        feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
@@ -15,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Door, objects, quarantine::reasons, read, refuse};
 use crate::rows::{self, Rows, Spine};
 
-fn report(report: IngestReport) -> Result<IngestResponse, Status> {
+pub(super) fn report(report: IngestReport) -> Result<IngestResponse, Status> {
     let error = |e: feature_store::RowError| RowError {
         line: e.line,
         column: e.column.unwrap_or_default(),
@@ -34,6 +36,22 @@ fn report(report: IngestReport) -> Result<IngestResponse, Status> {
     })
 }
 
+fn stream(state: StreamState) -> Stream {
+    Stream {
+        source: state.source.to_string(),
+        redis: state.redis,
+        key: state.key,
+        group: state.group,
+        phase: state.phase.as_str().to_owned(),
+        error: state.error.unwrap_or_default(),
+        lag: state.lag,
+        pending: state.pending,
+        acknowledged: state.acknowledged,
+        claimed: state.claimed,
+        last_read: state.last_read.map(|at| at.to_string()).unwrap_or_default(),
+    }
+}
+
 fn respond(spine: &Spine, answer: &Answer) -> Response<FeatureResponse> {
     let structs = |rows: Rows| rows.into_iter().map(|row| to_struct(Value::Object(row))).collect();
     Response::new(FeatureResponse {
@@ -43,7 +61,7 @@ fn respond(spine: &Spine, answer: &Answer) -> Response<FeatureResponse> {
 }
 
 impl Door {
-    async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestReport, Status> {
+    pub(super) async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestReport, Status> {
         let source: SourceName = read("source", &request.source)?;
         let rows: Rows = request.rows.into_iter().map(from_struct).collect();
         let taken = self.app.features.ingest_rows(&source, rows).await.map_err(refuse)?;
@@ -78,6 +96,12 @@ impl FeatureStore for Door {
         report(total).map(Response::new)
     }
 
+    type PushStream = BoxStream<'static, Result<PushResponse, Status>>;
+
+    async fn push(&self, request: Request<Streaming<IngestRequest>>) -> Result<Response<Self::PushStream>, Status> {
+        Ok(Response::new(self.answer_each(request.into_inner())))
+    }
+
     async fn get_ingestion(&self, request: Request<IngestionRequest>) -> Result<Response<Ingestion>, Status> {
         self.ingestion(request.into_inner()).await.map(Response::new)
     }
@@ -95,6 +119,23 @@ impl FeatureStore for Door {
 
     async fn discard_quarantine(&self, request: Request<DiscardRequest>) -> Result<Response<DiscardResponse>, Status> {
         self.discard(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_streams(&self, _: Request<ListStreamsRequest>) -> Result<Response<ListStreamsResponse>, Status> {
+        let streams = self.app.features.streams().into_iter().map(stream).collect();
+        Ok(Response::new(ListStreamsResponse { streams }))
+    }
+
+    async fn pause_stream(&self, request: Request<StreamRequest>) -> Result<Response<Stream>, Status> {
+        let source: SourceName = read("source", &request.into_inner().source)?;
+        let state = self.app.features.pause_stream(&source, &storage::caller_or("grpc")).await.map_err(refuse)?;
+        Ok(Response::new(stream(state)))
+    }
+
+    async fn resume_stream(&self, request: Request<StreamRequest>) -> Result<Response<Stream>, Status> {
+        let source: SourceName = read("source", &request.into_inner().source)?;
+        let state = self.app.features.resume_stream(&source, &storage::caller_or("grpc")).await.map_err(refuse)?;
+        Ok(Response::new(stream(state)))
     }
 
     async fn get_online_features(&self, request: Request<FeatureRequest>) -> Result<Response<FeatureResponse>, Status> {

@@ -8,6 +8,7 @@ mod features;
 mod flight;
 mod lineage;
 mod pipelines;
+mod push;
 mod quarantine;
 mod registry;
 mod serving;

@@ -19,6 +19,7 @@ pub mod problem;
 mod quarantine;
 mod registry;
 mod review;
+mod streams;
 mod tables;
 mod webhooks;
 pub mod wires;
@@ -63,6 +64,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(features::routes())
         .merge(tables::routes())
         .merge(quarantine::routes())
+        .merge(streams::routes())
         .merge(feast::routes())
         .merge(registry::routes())
         .merge(content::routes())

@@ -17,7 +17,7 @@ use crate::{
     FeatureStore, Inner,
     error::{Doing as _, FeatureError},
     lateness::Gate,
-    parse::{self, Form},
+    parse::{self, Form, Raw},
     report::{IngestReport, RowError},
 };
 
@@ -111,7 +111,7 @@ impl Inner {
             let gate = Gate::new(&plan, self.newest.of(source), at).without_lateness();
             let admitted = self.admit(&plan, parsed.good, gate, at).await?;
             let mut taken = IngestReport { duplicates: admitted.duplicates, ..IngestReport::default() };
-            self.store(&plan, &table, admitted.rows, at, &mut taken).await?;
+            self.take_rows(&plan, &table, admitted.rows, at, &mut taken).await?;
             let mut bad: BTreeMap<usize, RowError> = BTreeMap::new();
             for row in parsed.bad.into_iter().chain(admitted.bad) {
                 let place = usize::try_from(row.error.line).unwrap_or(0).saturating_sub(1);
@@ -193,17 +193,23 @@ fn bounded(which: &Which) -> Result<(), FeatureError> {
 }
 
 /// The row as it is to be read now.
-fn mended(letter: &Letter, replay: &Replay) -> (Json, Form) {
+fn mended(letter: &Letter, replay: &Replay) -> Raw {
     if let Some(instead) = &replay.instead {
-        return (Json::Object(instead.clone()), Form::Json);
+        return Raw::Row(instead.clone(), Form::Json);
     }
-    let read = |text: &str| serde_json::from_str::<Json>(text).unwrap_or_else(|_| text.into());
-    // A line that was no JSON is kept as a text.
-    let raw = match read(&letter.row.raw) {
-        Json::String(line) => read(&line),
-        raw => raw,
+    let kept = &letter.row.raw;
+    let raw = match serde_json::from_str::<Json>(kept) {
+        // A line that was no JSON object is kept as a text.
+        Ok(Json::String(line)) => Raw::json(&line),
+        Ok(Json::Object(row)) => Raw::Row(row, letter.form),
+        Ok(other) => Raw::Malformed(other, "expected a JSON object".into()),
+        Err(_) if !letter.row.whole => {
+            let why = "it was too long to be kept whole: give the row to take instead";
+            Raw::Malformed(kept.as_str().into(), why.into())
+        }
+        Err(e) => Raw::Malformed(kept.as_str().into(), format!("not JSON: {e}")),
     };
-    let Json::Object(mut row) = raw else { return (raw, letter.form) };
+    let Raw::Row(mut row, form) = raw else { return raw };
     for (column, value) in &replay.patch {
         if value.is_null() {
             row.remove(column);
@@ -211,5 +217,5 @@ fn mended(letter: &Letter, replay: &Replay) -> (Json, Form) {
             row.insert(column.clone(), value.clone());
         }
     }
-    (Json::Object(row), letter.form)
+    Raw::Row(row, form)
 }

@@ -14,5 +14,6 @@ mod lists;
 mod naive;
 mod offline;
 mod quarantine;
+mod stream;
 mod windows;
 mod world;

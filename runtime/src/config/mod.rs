@@ -7,12 +7,14 @@ mod database;
 mod error;
 mod load;
 mod objects;
+mod redis;
 mod table;
 
 pub use database::DatabaseUrl;
 pub use error::ConfigError;
 pub use load::{Loaded, Row, Source, load};
 pub use objects::{ObjectsUrl, Secret};
+pub use redis::RedisServers;
 pub use table::{SETTINGS, Setting, reference_markdown};
 
 use std::{
@@ -146,6 +148,8 @@ pub struct Ingestion {
     /// Of each source.
     pub quarantine_rows: usize,
     pub quarantine_keep: Span,
+    /// That streams are read from.
+    pub redis: RedisServers,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -236,6 +240,7 @@ impl Default for Config {
             ingestion: Ingestion {
                 quarantine_rows: 100_000,
                 quarantine_keep: Span::from_micros(30 * Span::DAY.micros()),
+                redis: RedisServers::default(),
             },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

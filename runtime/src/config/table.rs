@@ -301,6 +301,14 @@ pub const SETTINGS: &[Setting] = &[
         "How long a quarantined row is kept after it was last seen; at least an hour."
     ),
     setting!(
+        ingestion.redis,
+        "name=URL, ...",
+        parsed,
+        ToString::to_string,
+        "Redis servers that sources may read streams from, as `main=redis://:password@host:6379`, by the names that definitions use. Set it by the environment, so that passwords stand in no file and no process list.",
+        false
+    ),
+    setting!(
         serving.max_in_flight,
         "requests",
         positive,
@@ -474,6 +482,10 @@ where
 
 fn optional_text<T: ToString>(value: &Option<T>) -> String {
     value.as_ref().map(T::to_string).unwrap_or_default()
+}
+
+fn parsed<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T, String> {
+    text.parse()
 }
 
 fn secret(text: &str) -> Result<Option<Secret>, String> {

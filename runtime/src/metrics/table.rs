@@ -89,6 +89,10 @@ metrics! {
         "Rows set aside, by source and reason; a row that comes again counts again.";
     QuarantineDropped = Counter "millpond_quarantine_dropped_rows_total" ["source"] in "rows":
         "Rows let go unseen from a quarantine that is full.";
+    StreamLag = Gauge "millpond_stream_lag_entries" ["source"] in "entries":
+        "Entries of a source's stream that were not read yet.";
+    StreamPending = Gauge "millpond_stream_pending_entries" ["source"] in "entries":
+        "Entries of a source's stream that were read and are not acknowledged.";
     WatermarkBehindSeconds = Gauge "millpond_source_watermark_behind_seconds" ["source"] in "seconds":
         "From a source's watermark to now; sources without one are left out.";
     ViewBehindSeconds = Gauge "millpond_view_behind_seconds" ["view"] in "seconds":

@@ -126,6 +126,14 @@ impl Redis {
         self.node.ask(words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
     }
 
+    /// The same where the answer does not matter.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    pub fn run(&self, words: &[&str]) {
+        self.ask::<redis::Value>(words);
+    }
+
     /// What stands in addresses and must stand in no log and no error.
     #[must_use]
     pub const fn password() -> &'static str {

@@ -10,6 +10,7 @@ mod kv;
 mod meta;
 mod postgres;
 mod redis;
+mod redis_stream;
 mod rig;
 mod table;
 mod vault;
