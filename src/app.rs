@@ -12,7 +12,9 @@ use domain::{
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, QuarantineLimits, Settings, StreamSettings};
+use feature_store::{
+    FeatureStore, GuardConfig, IngestReport, JoinLimits, LoadSettings, QuarantineLimits, Settings, StreamSettings, Told,
+};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -153,14 +155,21 @@ impl App {
             rows_max: config.ingestion.quarantine_rows as u64,
             keep: config.ingestion.quarantine_keep,
         };
-        let settings = Settings { joins, guard, quarantine };
+        let loading = LoadSettings {
+            folders: config.ingestion.paths.clone(),
+            parquet_bytes_max: config.ingestion.parquet_bytes_max as u64,
+        };
+        let settings = Settings { joins, guard, quarantine, loading };
         let lake = crate::objects::lake(&config.objects, &data, project).await?;
         let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await
             .map_err(mendable)?;
         let (redis, counted) = (config.ingestion.redis.reveal().clone(), metrics.clone());
-        let told = move |source: &SourceName, report: &IngestReport| crate::counts::ingested(&counted, source, report);
-        features.read_streams(&house, StreamSettings::new(redis, Arc::new(told)));
+        let told: Told = Arc::new(move |source: &SourceName, report: &IngestReport| {
+            crate::counts::ingested(&counted, source, report)
+        });
+        features.load_files(&house, told.clone());
+        features.read_streams(&house, StreamSettings::new(redis, told));
         if config.tables.upkeep_every > Span::ZERO {
             features.keep_up(&house, config.tables.upkeep_every.to_std(), config.tables.keep_versions);
         }

@@ -215,3 +215,38 @@ fn rows_set_aside_are_found_mended_replayed_and_discarded_on_every_door() {
     server.post("/api/v1/sources/ticks/quarantine/replay", &two).problem(400, "invalid_argument");
     server.get("/api/v1/sources/ticks/stream").problem(404, "not_found");
 }
+
+#[test]
+fn files_are_sent_by_pattern_or_loaded_by_the_server_and_taken_once_either_way() {
+    let (data, files) = (tempdir().expect("a directory"), tempdir().expect("a directory"));
+    let definitions = DEFINITIONS.replace("stream: { redis: main, key: ticks, payload: row }\n", "");
+    let lines = |ids: std::ops::Range<i64>| -> String { ids.map(|id| tick(id).to_string() + "\n").collect() };
+    std::fs::write(files.path().join("a.jsonl"), lines(1..301)).expect("written");
+    std::fs::write(files.path().join("b.jsonl"), lines(250..401) + "no row\n").expect("written");
+    let shut = Server::start_with(data.path(), &[]);
+    shut.apply(&definitions).ok();
+    let folder = files.path().to_str().expect("a plain path");
+    let off = shut.post("/api/v1/sources/ticks/load", &json!({"path": folder})).problem(400, "invalid_argument");
+    assert!(off.contains("ingestion.paths"), "{off}");
+    drop(shut);
+
+    let server = Server::start_with(data.path(), &["--set", &format!("ingestion.paths={folder}")]);
+    let load = json_of(&server, &["features", "load", "ticks", &format!("{folder}/*.jsonl")]);
+    assert_eq!((&load["phase"], &load["files"], &load["done"]), (&json!("done"), &json!(2), &json!(2)), "{load}");
+    assert_eq!((&load["rows"]["accepted"], &load["rows"]["duplicates"]), (&json!(400), &json!(51)), "{load}");
+    assert_eq!(load["rows"]["first_errors"][0]["line"], 152);
+    let again = json_of(&server, &["features", "load", "ticks", folder]);
+    assert_eq!((&again["known"], &again["rows"]["accepted"]), (&json!(2), &json!(0)), "{again}");
+    assert_eq!(json_of(&server, &["features", "loads"]).as_array().map(Vec::len), Some(2));
+    assert_eq!(json_of(&server, &["features", "files", "ticks"]).as_array().map(Vec::len), Some(2));
+    check(&server, 400);
+    let outside = json!({"path": "/etc/passwd"});
+    server.post("/api/v1/sources/ticks/load", &outside).problem(400, "invalid_argument");
+    server.get("/api/v1/loads/99").problem(404, "not_found");
+
+    // The same files, sent by the client.
+    let output = millpond(&["ingest", "ticks", &format!("{folder}/?.jsonl"), "--json", "--url", &server.url]);
+    assert_eq!(output.status.code(), Some(2), "a row was set aside: {}", String::from_utf8_lossy(&output.stderr));
+    let reports: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&reports[0]["duplicates"], &reports[1]["duplicates"]), (&json!(300), &json!(151)), "{reports}");
+}

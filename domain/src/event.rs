@@ -55,6 +55,10 @@ pub enum EventKind {
     QuarantineReplayed,
     #[serde(rename = "quarantine.discarded")]
     QuarantineDiscarded,
+    #[serde(rename = "load.asked")]
+    LoadAsked,
+    #[serde(rename = "load.finished")]
+    LoadFinished,
     #[serde(rename = "stream.paused")]
     StreamPaused,
     #[serde(rename = "stream.resumed")]
@@ -157,6 +161,8 @@ impl EventKind {
             Self::SourceDrifted => "source.drifted",
             Self::QuarantineReplayed => "quarantine.replayed",
             Self::QuarantineDiscarded => "quarantine.discarded",
+            Self::LoadAsked => "load.asked",
+            Self::LoadFinished => "load.finished",
             Self::StreamPaused => "stream.paused",
             Self::StreamResumed => "stream.resumed",
             Self::FeaturesInconsistent => "features.inconsistent",

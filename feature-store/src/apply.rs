@@ -273,6 +273,8 @@ impl Inner {
         self.meta.migrate("feature-store/quarantine", steps).await.doing("prepare the quarantine's table")?;
         let steps = crate::stream::MIGRATIONS;
         self.meta.migrate("feature-store/streams", steps).await.doing("prepare the table of streams")?;
+        let steps = crate::load::MIGRATIONS;
+        self.meta.migrate("feature-store/loads", steps).await.doing("prepare the tables of loads")?;
         let steps = crate::drift::MIGRATIONS;
         self.meta.migrate("feature-store/drift", steps).await.doing("prepare the table of drift")?;
         let stored = sqlx::query("SELECT body FROM feature_definitions ORDER BY version")

@@ -37,6 +37,9 @@ pub enum FeatureError {
     /// Rows set aside that cannot be replayed in this way.
     #[error("cannot replay: {reason}")]
     Replay { reason: String },
+    /// Files that cannot be loaded.
+    #[error("cannot load: {reason}")]
+    Load { reason: String },
     /// A vacuum that would keep earlier versions longer than can be.
     #[error("earlier versions cannot be kept for {keep}")]
     Keep { keep: Span, keep_max: Span },
@@ -60,6 +63,7 @@ impl Coded for FeatureError {
             | Self::Instants { .. }
             | Self::Keep { .. }
             | Self::Replay { .. }
+            | Self::Load { .. }
             | Self::Dataset { .. } => ErrorCode::InvalidArgument,
             Self::Incompatible { .. } => ErrorCode::Conflict,
             Self::Unknown { .. } => ErrorCode::NotFound,
@@ -83,7 +87,9 @@ impl Coded for FeatureError {
             Self::Storage { source, .. } => source.hint(),
             Self::Cpu { source, .. } => source.hint(),
             Self::Join(source) => source.hint(),
-            Self::Frame(_) | Self::Instants { .. } | Self::Replay { .. } | Self::Corrupt { .. } => String::new(),
+            Self::Frame(_) | Self::Instants { .. } | Self::Replay { .. } | Self::Load { .. } | Self::Corrupt { .. } => {
+                String::new()
+            }
         }
     }
 }

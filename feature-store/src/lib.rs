@@ -26,6 +26,7 @@ mod ingest;
 pub mod join;
 mod key;
 mod lateness;
+mod load;
 mod marks;
 mod materialise;
 mod moved;
@@ -33,6 +34,7 @@ mod offline;
 mod online;
 mod parse;
 mod past;
+mod pieces;
 mod pull;
 mod quarantine;
 mod report;
@@ -71,12 +73,14 @@ pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 /// Where rows lie; see [`FeatureStore::open`].
 pub use lake::{Lake, LakeKeys, LakeS3};
 pub use lateness::EventTime;
+pub use load::{LoadPhase, LoadProgress, LoadSettings, LoadState, LoadedFile};
 pub use past::JoinLimits;
+pub use pieces::{Piece, Pieces, name_matches};
 pub use pull::Stretch;
 pub use quarantine::{Aside, QuarantineFilter, QuarantineLimits, Quarantined, Replay, ReplayReport, StillBad, Which};
 pub use report::{BadReason, Format, IngestReport, Ingestion, Reason, RowError, SourceStats};
 pub use select::{Selected, Selection};
-pub use stream::{StreamPhase, StreamSettings, StreamState};
+pub use stream::{StreamPhase, StreamSettings, StreamState, Told};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
 pub use verify::Verified;
 pub use version::Standing;
@@ -92,6 +96,7 @@ pub struct Settings {
     pub guard: GuardConfig,
     /// How much is kept of what was set aside.
     pub quarantine: QuarantineLimits,
+    pub loading: LoadSettings,
 }
 
 /// The front door. Clones share everything.
@@ -122,6 +127,8 @@ struct Inner {
     quarantine: QuarantineLimits,
     drifted: drift::Known,
     streams: stream::Streams,
+    loading: LoadSettings,
+    loads: load::Loads,
 }
 
 impl fmt::Debug for FeatureStore {
@@ -146,7 +153,7 @@ impl FeatureStore {
         cpu: Cpu,
         settings: Settings,
     ) -> Result<Self, FeatureError> {
-        let Settings { joins, guard, quarantine } = settings;
+        let Settings { joins, guard, quarantine, loading } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
@@ -165,6 +172,8 @@ impl FeatureStore {
             quarantine,
             drifted: drift::Known::default(),
             streams: stream::Streams::default(),
+            loading,
+            loads: load::Loads::default(),
         }));
         store.0.load().await?;
         Ok(store)

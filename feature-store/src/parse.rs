@@ -56,6 +56,15 @@ pub(crate) struct Parsed {
     pub(crate) whole: bool,
 }
 
+impl Parsed {
+    /// The same rows behind so many lines.
+    pub(crate) fn behind(mut self, lines: u64) -> Self {
+        self.good.iter_mut().for_each(|row| row.line += lines);
+        self.bad.iter_mut().for_each(|row| row.error.line += lines);
+        self
+    }
+}
+
 /// Reads a whole body.
 ///
 /// # Errors
@@ -208,10 +217,10 @@ impl<'a> Intake<'a> {
     fn places(&self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
         let known = || self.columns.iter().map(|column| column.name.as_str());
         for (at, name) in names.iter().enumerate() {
-            if !known().any(|known| known == *name) {
-                if let Some(near) = nearest(name, known()).filter(|near| !names.contains(near)) {
-                    return Err(body_error(self.plan, format!("unknown column `{name}`"), Some(near.to_owned())));
-                }
+            if !known().any(|known| known == *name)
+                && let Some(near) = nearest(name, known()).filter(|near| !names.contains(near))
+            {
+                return Err(body_error(self.plan, format!("unknown column `{name}`"), Some(near.to_owned())));
             }
             if names[..at].contains(name) {
                 return Err(body_error(self.plan, format!("column `{name}` stands twice"), None));

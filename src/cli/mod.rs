@@ -6,7 +6,6 @@ mod demo;
 mod files;
 mod mlflow_store;
 mod output;
-mod pieces;
 mod table;
 
 use std::{

@@ -5,9 +5,9 @@ use proto::{
     features::{
         CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
         DiscardRequest, DiscardResponse, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, Ingestion,
-        IngestionRequest, ListStreamsRequest, ListStreamsResponse, PushResponse, QuarantineRequest, QuarantineResponse,
-        ReplayRequest, ReplayResponse, RowError, Stream, StreamRequest, Table, TableRequest, Vacuum, VacuumRequest,
-        feature_store_server::FeatureStore,
+        IngestionRequest, ListLoadsRequest, ListStreamsRequest, ListStreamsResponse, LoadList, LoadNumber, LoadRequest,
+        PushResponse, QuarantineRequest, QuarantineResponse, ReplayRequest, ReplayResponse, RowError, Stream,
+        StreamRequest, Table, TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
@@ -119,6 +119,18 @@ impl FeatureStore for Door {
 
     async fn discard_quarantine(&self, request: Request<DiscardRequest>) -> Result<Response<DiscardResponse>, Status> {
         self.discard(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn load(&self, request: Request<LoadRequest>) -> Result<Response<prost_types::Struct>, Status> {
+        self.load_files(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_load(&self, request: Request<LoadNumber>) -> Result<Response<prost_types::Struct>, Status> {
+        self.load_state(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_loads(&self, request: Request<ListLoadsRequest>) -> Result<Response<LoadList>, Status> {
+        self.loads(request.into_inner().limit).await.map(Response::new)
     }
 
     async fn list_streams(&self, _: Request<ListStreamsRequest>) -> Result<Response<ListStreamsResponse>, Status> {

@@ -7,6 +7,7 @@ mod feast;
 mod features;
 mod flight;
 mod lineage;
+mod loads;
 mod pipelines;
 mod push;
 mod quarantine;

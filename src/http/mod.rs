@@ -11,6 +11,7 @@ mod features;
 mod health;
 mod layers;
 mod lineage;
+mod loads;
 mod mlflow;
 mod origin;
 mod pages;
@@ -63,6 +64,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(definitions::routes())
         .merge(features::routes())
         .merge(tables::routes())
+        .merge(loads::routes())
         .merge(quarantine::routes())
         .merge(streams::routes())
         .merge(feast::routes())

@@ -11,6 +11,7 @@ mod join;
 mod lateness;
 mod leakage;
 mod lists;
+mod load;
 mod naive;
 mod offline;
 mod quarantine;

@@ -188,7 +188,7 @@ async fn whatever_call_of_the_online_store_fails_every_entry_is_taken_once() {
         let faults = Faults::nth(n, when);
         let world = World::open_with(dir, |kv| Arc::new(FaultyKv::new(kv, faults))).await;
         let readers = Readers::start(&world, redis);
-        eventually(&world, "all read", |state| drained(state)).await;
+        eventually(&world, "all read", drained).await;
         let told = readers.told.lock().unwrap().clone();
         failed += u32::from(told.accepted < 20 || told.duplicates > 0);
         holds(&world, 20).await;

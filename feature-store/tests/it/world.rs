@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, QuarantineLimits, Settings};
+use feature_store::{
+    FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, LoadSettings, QuarantineLimits, Settings,
+};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -55,7 +57,8 @@ impl World {
         let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let settings = Settings { joins, guard: WATCH_ALL, quarantine };
+        let loading = LoadSettings { folders: vec![path("files")], ..LoadSettings::default() };
+        let settings = Settings { joins, guard: WATCH_ALL, quarantine, loading };
         let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
         let store = opened.await.unwrap();
         Self { store, meta, clock, dir }

@@ -148,6 +148,9 @@ pub struct Ingestion {
     /// Of each source.
     pub quarantine_rows: usize,
     pub quarantine_keep: Span,
+    /// Folders that files may be loaded from; empty: none may.
+    pub paths: Vec<PathBuf>,
+    pub parquet_bytes_max: usize,
     /// That streams are read from.
     pub redis: RedisServers,
 }
@@ -240,6 +243,8 @@ impl Default for Config {
             ingestion: Ingestion {
                 quarantine_rows: 100_000,
                 quarantine_keep: Span::from_micros(30 * Span::DAY.micros()),
+                paths: Vec::new(),
+                parquet_bytes_max: 1 << 30,
                 redis: RedisServers::default(),
             },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },

@@ -301,6 +301,20 @@ pub const SETTINGS: &[Setting] = &[
         "How long a quarantined row is kept after it was last seen; at least an hour."
     ),
     setting!(
+        ingestion.paths,
+        "paths",
+        paths,
+        paths_text,
+        "Folders of the server's machine, separated by commas, that callers who may write may load files of rows from, of every project. Empty: loading is off."
+    ),
+    setting!(
+        ingestion.parquet_bytes_max,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Largest Parquet file that is loaded; the whole of it is held in memory. Larger files of other formats are read in pieces."
+    ),
+    setting!(
         ingestion.redis,
         "name=URL, ...",
         parsed,
@@ -463,6 +477,20 @@ fn path(text: &str) -> Result<PathBuf, String> {
 
 fn path_text(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn paths(text: &str) -> Result<Vec<PathBuf>, String> {
+    let paths: Vec<PathBuf> =
+        text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    if paths.iter().all(|path| path.is_absolute()) {
+        Ok(paths)
+    } else {
+        Err("expected whole paths separated by commas, as in `/srv/rows, /mnt/drop`".to_owned())
+    }
+}
+
+fn paths_text(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path_text(path)).collect::<Vec<_>>().join(", ")
 }
 
 fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {

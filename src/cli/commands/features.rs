@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
+    loads::{self, Load},
     quarantine::{Discard, Ingestion, Quarantine, Replay},
     streams::Streams,
 };
@@ -90,6 +91,15 @@ pub enum Features {
     /// Mark rows that were set aside as unwanted.
     #[command(after_help = "Example:\n  millpond features discard readings --all --reason malformed")]
     Discard(Discard),
+    /// Load files of the server's disk into a source.
+    #[command(after_help = "Example:\n  millpond features load readings '/srv/rows/2024-03-*.csv'")]
+    Load(Load),
+    /// Loads of files, newest first.
+    #[command(after_help = "Example:\n  millpond features loads")]
+    Loads,
+    /// Files that were loaded into a source.
+    #[command(after_help = "Example:\n  millpond features files readings")]
+    Files { source: String },
     /// Streams that sources read from, with their lag.
     #[command(after_help = "Example:\n  millpond features streams\n  millpond features streams pause readings")]
     Streams(Streams),
@@ -204,6 +214,12 @@ impl Features {
             Self::Discard(discard) => discard.run(global)?,
             Self::Ingestion(ingestion) => ingestion.run(global)?,
             Self::Streams(streams) => streams.run(global)?,
+            Self::Load(load) => load.run(global)?,
+            Self::Loads => output::show(global.json, &client.get("/api/v1/loads")?, loads::shown),
+            Self::Files { source } => {
+                let answer = client.get(&format!("/api/v1/sources/{}/files", encode(source)))?;
+                output::show(global.json, &answer, loads::files);
+            }
             Self::Table { source } => {
                 let answer = client.get(&format!("/api/v1/sources/{}/table", encode(source)))?;
                 output::show(global.json, &answer, pairs);

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use feature_store::IngestReport;
+use feature_store::{IngestReport, Pieces, name_matches};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,6 @@ use crate::cli::{
     Global,
     client::{Client, JSON, encode},
     output,
-    pieces::Pieces,
 };
 
 #[derive(Args)]
@@ -57,7 +56,7 @@ fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             let entry = entry.with_context(|| format!("could not list `{}`", place.display()))?;
             let (name, file) = (entry.file_name(), folder.join(entry.file_name()));
             let wanted = pattern
-                .map_or_else(|| content_type(&file).is_ok(), |pattern| matches(pattern, &name.to_string_lossy()));
+                .map_or_else(|| content_type(&file).is_ok(), |pattern| name_matches(pattern, &name.to_string_lossy()));
             if wanted && file.is_file() {
                 found.push(file);
             }
@@ -67,34 +66,6 @@ fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         files.extend(found);
     }
     Ok(files)
-}
-
-/// Whether the name fits the pattern, in which `*` stands for any text and `?` for one character.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut at, mut read, mut star) = (0, 0, None);
-    while read < name.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                star = Some((at, read));
-                at += 1;
-            }
-            Some(&one) if one == '?' || one == name[read] => {
-                at += 1;
-                read += 1;
-            }
-            _ => match star {
-                // The last star takes one character more.
-                Some((place, from)) => {
-                    star = Some((place, from + 1));
-                    at = place + 1;
-                    read = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|rest| *rest == '*')
 }
 
 impl Ingest {
@@ -155,26 +126,4 @@ fn text(reports: &Value) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_is_any_text_and_a_question_mark_one_character() {
-        for (pattern, name, fits) in [
-            ("*.csv", "a.csv", true),
-            ("*.csv", ".csv", true),
-            ("*.csv", "a.csv.gz", false),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("a*b*c", "axxbyybzc", true),
-            ("a*b*c", "axxc", false),
-            ("*", "anything", true),
-            ("?*", "", false),
-        ] {
-            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ mod gc;
 mod import;
 mod ingest;
 mod lineage;
+mod loads;
 mod models;
 mod pipelines;
 mod quarantine;

@@ -1,13 +1,43 @@
-//! A file of rows in pieces that fit a request: only one of them is in memory at a time.
+//! A file of rows in pieces, of which one is in memory at a time.
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A piece is cut after the row that reaches this.
 const PIECE_BYTES: u64 = 4 << 20;
+
+/// A row of a file that is longer is no row: whoever reads it would need as much memory.
+const ROW_BYTES_MAX: u64 = 64 << 20;
+
+/// A file that gives so much and no more before somebody says that a row ended.
+struct Metered {
+    file: File,
+    left: Arc<AtomicU64>,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(endless());
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read(&mut buffer[..most])?;
+        self.left.store(left - count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+fn endless() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a row is longer than {ROW_BYTES_MAX} bytes"))
+}
 
 /// Some rows of a file.
 pub struct Piece {
@@ -24,7 +54,8 @@ enum Cut {
     Lines { reader: BufReader<File>, lines: u64 },
     /// Before records, which may go over several lines; each piece begins with the header.
     Records {
-        reader: Box<csv::Reader<File>>,
+        reader: Box<csv::Reader<Metered>>,
+        left: Arc<AtomicU64>,
         slices: File,
         header: Vec<u8>,
         start: Option<csv::Position>,
@@ -67,19 +98,27 @@ impl Pieces {
             }
             Cut::Lines { reader, lines } => {
                 let (mut bytes, lines_before) = (Vec::new(), *lines);
-                while (bytes.len() as u64) < self.piece_bytes && reader.read_until(b'\n', &mut bytes)? > 0 {
+                while (bytes.len() as u64) < self.piece_bytes {
+                    let read = reader.by_ref().take(ROW_BYTES_MAX).read_until(b'\n', &mut bytes)? as u64;
+                    if read == ROW_BYTES_MAX {
+                        return Err(endless());
+                    }
+                    if read == 0 {
+                        break;
+                    }
                     *lines += 1;
                 }
                 Ok((!bytes.is_empty()).then_some(Piece { bytes, lines_before }))
             }
-            Cut::Records { reader, slices, header, start, header_lines } => {
+            Cut::Records { reader, left, slices, header, start, header_lines } => {
                 let Some(from) = start.take() else { return Ok(None) };
                 let mut record = csv::ByteRecord::new();
                 let end = loop {
+                    left.store(ROW_BYTES_MAX, Ordering::Relaxed);
                     if !reader.read_byte_record(&mut record)? {
                         break None;
                     }
-                    let position = record.position().cloned().unwrap_or_default();
+                    let Some(position) = record.position().cloned() else { continue };
                     if position.byte() - from.byte() >= self.piece_bytes {
                         break Some(position);
                     }
@@ -106,14 +145,44 @@ impl Iterator for Pieces {
 }
 
 fn records(file: File, path: &Path) -> io::Result<Cut> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+    let left = Arc::new(AtomicU64::new(ROW_BYTES_MAX));
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(Metered { file, left: left.clone() });
     reader.byte_headers()?;
     let start = reader.position().clone();
     let mut slices = File::open(path)?;
     let mut header = Vec::new();
     (&mut slices).take(start.byte()).read_to_end(&mut header)?;
     let header_lines = start.line() - 1;
-    Ok(Cut::Records { reader: Box::new(reader), slices, header, start: Some(start), header_lines })
+    Ok(Cut::Records { reader: Box::new(reader), left, slices, header, start: Some(start), header_lines })
+}
+
+/// Whether a file's name fits the pattern, in which `*` stands for any text and `?` for one character.
+#[must_use]
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut at, mut read, mut star) = (0, 0, None);
+    while read < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(&one) if one == '?' || one == name[read] => {
+                at += 1;
+                read += 1;
+            }
+            _ => match star {
+                // The last star takes one character more.
+                Some((place, from)) => {
+                    star = Some((place, from + 1));
+                    at = place + 1;
+                    read = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|rest| *rest == '*')
 }
 
 #[cfg(test)]
@@ -146,5 +215,22 @@ mod tests {
         let expected = [("{\"a\": 1}\n", 0), ("\n{\"a\": 2}\n", 1), ("{\"a\": 3}", 3)];
         assert_eq!(pieces("rows.jsonl", text, 9), expected.map(|(text, lines)| (text.to_owned(), lines)));
         assert_eq!(pieces("rows.json", text, 3), [(text.to_owned(), 0)]);
+    }
+
+    #[test]
+    fn a_star_is_any_text_and_a_question_mark_one_character() {
+        for (pattern, name, fits) in [
+            ("*.csv", "a.csv", true),
+            ("*.csv", ".csv", true),
+            ("*.csv", "a.csv.gz", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("a*b*c", "axxbyybzc", true),
+            ("a*b*c", "axxc", false),
+            ("*", "anything", true),
+            ("?*", "", false),
+        ] {
+            assert_eq!(name_matches(pattern, name), fits, "{pattern} {name}");
+        }
     }
 }
