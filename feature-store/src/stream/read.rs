@@ -52,7 +52,7 @@ impl Reader {
 
     /// Reads until it is told to stop. Whatever fails is tried again, later each time, until something was read.
     pub(super) async fn run(&self) {
-        self.tell(|progress| progress.phase = Some(StreamPhase::Starting));
+        self.tell(|progress| *progress = Progress { phase: Some(StreamPhase::Starting), ..Progress::default() });
         let (first, longest) = self.settings.retry;
         let mut wait = first;
         while !self.stop.is_cancelled() {

@@ -53,9 +53,10 @@ impl FeatureStore {
                 () = again => {}
             }
         }
-        for (_, reader) in running {
+        for (source, reader) in running {
             // Its token is a child of ours.
             let _ = reader.ended.await;
+            self.0.streams.forget(&source);
         }
     }
 
