@@ -8,11 +8,13 @@ use std::{
 use access::{Access, default_project};
 use anyhow::Context as _;
 use domain::{
-    Coded, EndpointName, ProjectName, Span, Timestamp,
+    Coded, EndpointName, ProjectName, SourceName, Span, Timestamp,
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::{FeatureStore, GuardConfig, JoinLimits, Settings};
+use feature_store::{
+    FeatureStore, GuardConfig, IngestReport, JoinLimits, LoadSettings, QuarantineLimits, Settings, StreamSettings, Told,
+};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -163,11 +165,25 @@ impl App {
             .with_context(|| format!("could not make room for joins in `{}`", data.display()))?;
         let guard = GuardConfig { share: config.consistency.share, ..GuardConfig::default() };
         let remote = crate::joins::remote(&config.joins)?;
-        let settings = Settings { joins, guard, remote };
+        let quarantine = QuarantineLimits {
+            rows_max: config.ingestion.quarantine_rows as u64,
+            keep: config.ingestion.quarantine_keep,
+        };
+        let loading = LoadSettings {
+            folders: config.ingestion.paths.clone(),
+            parquet_bytes_max: config.ingestion.parquet_bytes_max as u64,
+        };
+        let settings = Settings { joins, guard, remote, quarantine, loading };
         let lake = crate::objects::lake(&config.objects, &data, project).await?;
         let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await
             .map_err(mendable)?;
+        let (redis, counted) = (config.ingestion.redis.reveal().clone(), metrics.clone());
+        let told: Told = Arc::new(move |source: &SourceName, report: &IngestReport| {
+            crate::counts::ingested(&counted, source, report)
+        });
+        features.load_files(&house, told.clone());
+        features.read_streams(&house, StreamSettings::new(redis, told));
         if config.tables.upkeep_every > Span::ZERO {
             features.keep_up(&house, config.tables.upkeep_every.to_std(), config.tables.keep_versions);
         }

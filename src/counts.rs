@@ -19,6 +19,12 @@ pub fn ingested(metrics: &Metrics, source: &SourceName, report: &IngestReport) {
     for (outcome, rows) in outcomes.into_iter().filter(|(_, rows)| *rows > 0) {
         metrics.add(Metric::IngestedRows, &[source.as_str(), outcome], rows);
     }
+    for (reason, rows) in &report.reasons {
+        metrics.add(Metric::QuarantinedRows, &[source.as_str(), reason.as_str()], *rows);
+    }
+    if report.dropped > 0 {
+        metrics.add(Metric::QuarantineDropped, &[source.as_str()], report.dropped);
+    }
 }
 
 /// Measures how far behind each feature view is, now.
@@ -32,6 +38,18 @@ pub fn freshness(metrics: &Metrics, features: &FeatureStore) {
         if let Some(target) = view.target {
             metrics.set(Metric::ViewTargetSeconds, &[view.view.as_str()], seconds(target));
         }
+    }
+    for stream in features.streams() {
+        let label = [stream.source.as_str()];
+        #[expect(clippy::cast_precision_loss, reason = "a count of entries")]
+        metrics.set(Metric::StreamPending, &label, stream.pending as f64);
+        if let Some(lag) = stream.lag {
+            #[expect(clippy::cast_precision_loss, reason = "a count of entries")]
+            metrics.set(Metric::StreamLag, &label, lag as f64);
+        }
+    }
+    for (source, behind) in features.watermarks() {
+        metrics.set(Metric::WatermarkBehindSeconds, &[source.as_str()], seconds(behind));
     }
 }
 

@@ -72,8 +72,51 @@ pub struct Source {
     /// Declared zone of timestamps written without one (IANA name). Absent: such rows are quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// How far rows may come out of order: the watermark is the greatest event time less this. Absent: no row is late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Span>,
+    /// How far behind the watermark a row may still come; absent: not at all. Later rows are quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_lateness: Option<Span>,
+    /// How far ahead of the clock an event time may lie; absent: any. Rows further ahead are quarantined and never
+    /// move the watermark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_future: Option<Span>,
+    /// A stream that rows are read from, besides what people send. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamInput>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+}
+
+/// A Redis stream, read as one consumer of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamInput {
+    /// Name of a connection in the server's configuration (`ingestion.redis`), which knows address and password.
+    pub redis: String,
+    /// The stream's key.
+    pub key: String,
+    /// The consumer group; made, at the stream's beginning, where it is not there.
+    #[serde(default = "StreamInput::default_group", skip_serializing_if = "StreamInput::is_default_group")]
+    pub group: String,
+    /// Field of an entry that holds the row as a JSON object. Absent: the entry's fields are the columns, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// Text column that takes the entry's id, where the row has none: with it in `row_id` two entries that say the same
+    /// are two rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry_id: Option<ColumnName>,
+}
+
+impl StreamInput {
+    fn default_group() -> String {
+        "millpond".to_owned()
+    }
+
+    fn is_default_group(group: &str) -> bool {
+        group == "millpond"
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -49,6 +49,20 @@ pub enum EventKind {
     SourceCompacted,
     #[serde(rename = "source.vacuumed")]
     SourceVacuumed,
+    #[serde(rename = "source.drifted")]
+    SourceDrifted,
+    #[serde(rename = "quarantine.replayed")]
+    QuarantineReplayed,
+    #[serde(rename = "quarantine.discarded")]
+    QuarantineDiscarded,
+    #[serde(rename = "load.asked")]
+    LoadAsked,
+    #[serde(rename = "load.finished")]
+    LoadFinished,
+    #[serde(rename = "stream.paused")]
+    StreamPaused,
+    #[serde(rename = "stream.resumed")]
+    StreamResumed,
     #[serde(rename = "features.inconsistent")]
     FeaturesInconsistent,
     #[serde(rename = "dataset.built")]
@@ -144,6 +158,13 @@ impl EventKind {
             Self::BlobsCollected => "blobs.collected",
             Self::SourceCompacted => "source.compacted",
             Self::SourceVacuumed => "source.vacuumed",
+            Self::SourceDrifted => "source.drifted",
+            Self::QuarantineReplayed => "quarantine.replayed",
+            Self::QuarantineDiscarded => "quarantine.discarded",
+            Self::LoadAsked => "load.asked",
+            Self::LoadFinished => "load.finished",
+            Self::StreamPaused => "stream.paused",
+            Self::StreamResumed => "stream.resumed",
             Self::FeaturesInconsistent => "features.inconsistent",
             Self::DatasetBuilt => "dataset.built",
             Self::VersionRegistered => "version.registered",

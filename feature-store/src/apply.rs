@@ -269,6 +269,14 @@ impl Inner {
         self.meta.migrate("feature-store", MIGRATIONS).await.doing("prepare the feature store's tables")?;
         let guards = crate::guard::MIGRATIONS;
         self.meta.migrate("feature-store/guard", guards).await.doing("prepare the guard's tables")?;
+        let steps = crate::quarantine::MIGRATIONS;
+        self.meta.migrate("feature-store/quarantine", steps).await.doing("prepare the quarantine's table")?;
+        let steps = crate::stream::MIGRATIONS;
+        self.meta.migrate("feature-store/streams", steps).await.doing("prepare the table of streams")?;
+        let steps = crate::load::MIGRATIONS;
+        self.meta.migrate("feature-store/loads", steps).await.doing("prepare the tables of loads")?;
+        let steps = crate::drift::MIGRATIONS;
+        self.meta.migrate("feature-store/drift", steps).await.doing("prepare the table of drift")?;
         let stored = sqlx::query("SELECT body FROM feature_definitions ORDER BY version")
             .fetch_all(self.meta.reader())
             .await
@@ -323,6 +331,7 @@ impl Inner {
             let bytes = bytes.try_into().map_err(|_| codec::corrupt("newest event time of a wrong length".into()))?;
             self.newest.note(source, Timestamp::from_micros(i64::from_le_bytes(bytes)));
         }
+        self.open_quarantine(source, &table).await?;
         self.shelf(|shelf| shelf.insert(source.clone(), Arc::new(table)));
         Ok(())
     }

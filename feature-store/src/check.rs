@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use domain::{
     ColumnName, Span, Value, ValueType,
-    definition::{Entity, FeatureService, FeatureView, Source},
+    definition::{Entity, FeatureService, FeatureView, Source, StreamInput},
     error::nearest,
 };
 
@@ -104,7 +104,27 @@ fn source(source: &Source) -> Result<(), FeatureError> {
     {
         return Err(place.error("timezone", format!("`{zone}` is not a known IANA time zone: {error}")));
     }
-    Ok(())
+    if source.allowed_lateness.is_some() && source.watermark.is_none() {
+        let reason = "counts from the watermark, and the source declares no `watermark`";
+        return Err(place.error("allowed_lateness", reason));
+    }
+    source.stream.as_ref().map_or(Ok(()), |input| stream(&place, source, input))
+}
+
+fn stream(place: &Place<'_>, source: &Source, input: &StreamInput) -> Result<(), FeatureError> {
+    let texts = [("redis", Some(&input.redis)), ("key", Some(&input.key)), ("group", Some(&input.group))];
+    for (field, text) in texts.into_iter().chain([("payload", input.payload.as_ref())]) {
+        if text.is_some_and(|text| text.is_empty() || text.len() > 512) {
+            return Err(place.error(format!("stream.{field}"), "needs 1 to 512 bytes"));
+        }
+    }
+    match input.entry_id.as_ref().map(|column| (column, column_of(source, column))) {
+        None | Some((_, Some(ValueType::Text))) => Ok(()),
+        Some((column, Some(other))) => {
+            Err(place.error("stream.entry_id", format!("column `{column}` is {other}, text is needed")))
+        }
+        Some((column, None)) => Err(place.unknown("stream.entry_id", "column", column.as_str(), columns(source))),
+    }
 }
 
 fn view(view: &FeatureView, definitions: &Definitions) -> Result<(), FeatureError> {

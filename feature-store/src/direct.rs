@@ -55,13 +55,12 @@ impl FeatureStore {
         rows: Vec<Map<String, Json>>,
     ) -> Result<IngestReport, FeatureError> {
         let whole = move |plan: &SourcePlan| {
-            let parsed = parse::rows(plan, rows)?;
-            match parsed.bad.first() {
-                None => Ok(parsed),
-                Some(bad) => {
-                    let column = bad.error.column.as_deref().map_or(String::new(), |c| format!(", column `{c}`"));
-                    Err(body_error(plan, format!("row {}{column}: {}", bad.error.line, bad.error.reason), None))
-                }
+            let mut parsed = parse::rows(plan, rows)?;
+            parsed.whole = true;
+            match (parsed.bad.first(), parsed.strays.unknown()) {
+                (Some(bad), _) => Err(parse::refused_row(plan, &bad.error)),
+                (None, Some(name)) => Err(body_error(plan, format!("unknown column `{name}`"), None)),
+                (None, None) => Ok(parsed),
             }
         };
         self.0.take_in(source, whole).await

@@ -35,6 +35,12 @@ pub enum FeatureError {
     /// A dataset that cannot be built from these sources.
     #[error("dataset: {field}: {reason}")]
     Dataset { field: String, reason: String, near: Option<String> },
+    /// Rows set aside that cannot be replayed in this way.
+    #[error("cannot replay: {reason}")]
+    Replay { reason: String },
+    /// Files that cannot be loaded.
+    #[error("cannot load: {reason}")]
+    Load { reason: String },
     /// A vacuum that would keep earlier versions longer than can be.
     #[error("earlier versions cannot be kept for {keep}")]
     Keep { keep: Span, keep_max: Span },
@@ -63,6 +69,8 @@ impl Coded for FeatureError {
             | Self::Instants { .. }
             | Self::Keep { .. }
             | Self::NotOnSpark { .. }
+            | Self::Replay { .. }
+            | Self::Load { .. }
             | Self::Dataset { .. } => ErrorCode::InvalidArgument,
             Self::Incompatible { .. } => ErrorCode::Conflict,
             Self::Unknown { .. } => ErrorCode::NotFound,
@@ -89,7 +97,9 @@ impl Coded for FeatureError {
             Self::Join(source) => source.hint(),
             Self::Spark(source) => source.hint(),
             Self::NotOnSpark { .. } => "set `joins.place` to `auto` or `local`".into(),
-            Self::Frame(_) | Self::Instants { .. } | Self::Corrupt { .. } => String::new(),
+            Self::Frame(_) | Self::Instants { .. } | Self::Replay { .. } | Self::Load { .. } | Self::Corrupt { .. } => {
+                String::new()
+            }
         }
     }
 }

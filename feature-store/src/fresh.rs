@@ -42,7 +42,7 @@ impl Newest {
         *newest = at.max(*newest);
     }
 
-    fn of(&self, source: &SourceName) -> Option<Timestamp> {
+    pub(crate) fn of(&self, source: &SourceName) -> Option<Timestamp> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
     }
 

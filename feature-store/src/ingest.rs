@@ -3,22 +3,22 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use domain::{Column, Frame, SourceName, Timestamp, Value};
+use domain::{SourceName, Timestamp};
 use serde_json::{Map, Value as Json};
 
 use crate::{
     FeatureStore, Inner,
     error::{Doing as _, FeatureError},
-    parse::{self, BadRow, Parsed},
-    report::{Format, IngestReport, Quarantined, RowError, SourceStats},
-    rows,
-    table::{SourceTable, corrupt, quarantine_fields},
+    lateness::Gate,
+    parse::{self, Parsed},
+    report::{Format, IngestReport, Ingestion, SourceStats},
+    rows::{self, ParsedRow},
+    table::{SourceTable, corrupt},
     view::SourcePlan,
 };
 
 /// Rows that are written to both stores together.
 const CHUNK_ROWS: usize = 8_192;
-const FIRST_ERRORS_MAX: usize = 20;
 
 impl FeatureStore {
     /// Takes all rows of a body. Rows that do not fit are set aside with line and reason and the rest is taken;
@@ -42,20 +42,24 @@ impl FeatureStore {
         self.0.take_in(source, move |plan| parse::rows(plan, rows)).await
     }
 
-    /// Rows set aside, newest first.
-    pub async fn quarantined(&self, source: &SourceName, limit: usize) -> Result<Vec<Quarantined>, FeatureError> {
-        self.0.catalog().source(source)?;
-        let table = self.0.source_table(source)?;
-        let batches = table.quarantine.scan(None).await.doing("read quarantined rows")?;
-        let schema = storage::schema_of(&quarantine_fields());
-        let frame = storage::from_batches(&schema, &batches).doing("read quarantined rows")?;
-        (0..frame.rows()).rev().take(limit).map(|row| read_quarantined(&frame, row)).collect()
-    }
-
-    /// How much a source holds.
+    /// How much a source holds, rows that wait in its quarantine included.
     pub fn stats(&self, source: &SourceName) -> Result<SourceStats, FeatureError> {
         let table = self.0.source_table(source)?;
-        Ok(SourceStats { rows: table.rows(), quarantined: table.quarantine.rows() })
+        Ok(SourceStats { rows: table.rows(), quarantined: table.waiting.load(Ordering::SeqCst) })
+    }
+}
+
+impl FeatureStore {
+    /// How a source's ingestion stands.
+    ///
+    /// # Errors
+    /// `Unknown` source; what storage says.
+    pub async fn ingestion(&self, source: &SourceName) -> Result<Ingestion, FeatureError> {
+        let SourceStats { rows, quarantined } = self.stats(source)?;
+        let newest = self.0.newest.of(source);
+        let event_time = Gate::new(&*self.0.catalog().source(source)?, newest, self.0.clock.now()).state(newest);
+        let reasons = self.0.waiting_by_reason(source).await?;
+        Ok(Ingestion { rows, quarantined, reasons, event_time, drift: self.drift(source).await? })
     }
 }
 
@@ -72,21 +76,50 @@ impl Inner {
         let plan = self.catalog().source(source)?;
         self.catch_up(&plan, &table).await?;
         let parsing = plan.clone();
-        let Parsed { mut good, bad } = self.cpu.run(move || parse(&parsing)).await.doing("read rows")??;
+        let parsed = self.cpu.run(move || parse(&parsing)).await.doing("read rows")??;
         let at = self.clock.now();
-        set_aside(&table, &bad, at).await?;
-        let mut report = IngestReport { quarantined: bad.len() as u64, ..IngestReport::default() };
-        report.first_errors = bad.into_iter().take(FIRST_ERRORS_MAX).map(|row| row.error).collect();
-        // In order of event time, late rows of one body cost nothing; ties keep the body's order.
-        good.sort_by_key(|row| plan.event_time(&row.values));
-        let mut good = good.into_iter();
+        let Parsed { good, mut bad, strays, origins, whole } = parsed;
+        let gate = Gate::new(&plan, self.newest.of(source), at);
+        let admitted = self.admit(&plan, good, gate, at).await?;
+        if let Some(refused) = admitted.bad.first().filter(|_| whole) {
+            return Err(parse::refused_row(&plan, &refused.error));
+        }
+        bad.extend(admitted.bad);
+        bad.sort_by_key(|row| row.error.line);
+        for row in &mut bad {
+            let place = usize::try_from(row.error.line).ok().and_then(|line| line.checked_sub(1));
+            row.origin = place.and_then(|place| origins.get(place)).cloned();
+        }
+        let drift = strays.into_report();
+        self.note_drift(source, &drift, at).await?;
+        let mut report = IngestReport { duplicates: admitted.duplicates, drift, ..IngestReport::default() };
+        report.aside(bad.iter().map(|row| &row.error));
+        report.dropped = self.set_aside(source, &table, bad, at).await?;
+        self.take_rows(&plan, &table, admitted.rows, at, &mut report).await?;
+        Ok(report)
+    }
+
+    /// Takes rows that fit, a chunk at a time: writes those that are new to both stores, and counts what became of them.
+    /// The caller holds the table's `writing` and has caught up.
+    pub(crate) async fn take_rows(
+        &self,
+        plan: &Arc<SourcePlan>,
+        table: &SourceTable,
+        mut rows: Vec<ParsedRow>,
+        at: Timestamp,
+        report: &mut IngestReport,
+    ) -> Result<(), FeatureError> {
+        // In order of event time, late rows of one body cost nothing; ties keep the body's order. And when it fails half
+        // way, what is left is newer than what was taken: sent again, none of it is late that was not.
+        rows.sort_by_key(|row| plan.event_time(&row.values));
+        let mut rows = rows.into_iter();
         loop {
-            let chunk: Vec<_> = good.by_ref().take(CHUNK_ROWS).collect();
+            let chunk: Vec<_> = rows.by_ref().take(CHUNK_ROWS).collect();
             if chunk.is_empty() {
-                return Ok(report);
+                return Ok(());
             }
             let next = i64::try_from(table.rows()).map_err(|_| corrupt("too many rows".into()))?;
-            let sifted = rows::sift(&*self.kv, &plan, chunk, next).await?;
+            let sifted = rows::sift(&*self.kv, plan, chunk, next).await?;
             report.duplicates += sifted.duplicates;
             if sifted.rows.is_empty() {
                 continue;
@@ -94,7 +127,7 @@ impl Inner {
             table.append(&plan.definition.columns, &sifted.rows, at).await?;
             report.accepted += sifted.rows.len() as u64;
             report.corrections += sifted.corrections;
-            self.put_online(&plan, &table, sifted.rows, sifted.seen).await?;
+            self.put_online(plan, table, sifted.rows, sifted.seen).await?;
         }
     }
 
@@ -119,40 +152,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-async fn set_aside(table: &SourceTable, bad: &[BadRow], at: Timestamp) -> Result<(), FeatureError> {
-    if bad.is_empty() {
-        return Ok(());
-    }
-    let line = |row: &BadRow| i64::try_from(row.error.line).unwrap_or(i64::MAX);
-    let [lines, column, reason, raw, when] = quarantine_fields();
-    let frame = Frame::new([
-        (lines.name, Column::Int(bad.iter().map(|row| Some(line(row))).collect())),
-        (column.name, Column::Text(bad.iter().map(|row| row.error.column.as_deref().map(Into::into)).collect())),
-        (reason.name, Column::Text(bad.iter().map(|row| Some(row.error.reason.as_str().into())).collect())),
-        (raw.name, Column::Text(bad.iter().map(|row| Some(row.raw.as_str().into())).collect())),
-        (when.name, Column::Timestamp(vec![Some(at); bad.len()])),
-    ])?;
-    let batch = storage::to_batch(&frame).doing("set rows aside")?;
-    table.quarantine.append(batch).await.doing("set rows aside")
-}
-
-fn read_quarantined(frame: &Frame, row: usize) -> Result<Quarantined, FeatureError> {
-    let cell = |name: &str| Ok::<_, FeatureError>(frame.require(name)?.get(row));
-    let words = |name: &str| {
-        Ok::<_, FeatureError>(match cell(name)? {
-            Value::Text(text) => Some(text.as_ref().to_owned()),
-            _ => None,
-        })
-    };
-    let (Value::Int(line), Value::Timestamp(at)) = (cell("line")?, cell("at")?) else {
-        return Err(corrupt("a quarantined row without line or time".into()));
-    };
-    let error = RowError {
-        line: u64::try_from(line).unwrap_or(0),
-        column: words("column")?,
-        reason: words("reason")?.unwrap_or_default(),
-    };
-    Ok(Quarantined { error, raw: words("raw")?.unwrap_or_default(), at })
 }

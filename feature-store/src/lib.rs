@@ -14,6 +14,7 @@ mod check;
 mod codec;
 mod dataset;
 mod direct;
+mod drift;
 mod error;
 mod exact;
 mod features;
@@ -24,6 +25,8 @@ mod hot;
 mod ingest;
 pub mod join;
 mod key;
+mod lateness;
+mod load;
 mod marks;
 mod materialise;
 mod moved;
@@ -31,10 +34,13 @@ mod offline;
 mod online;
 mod parse;
 mod past;
+mod pieces;
 mod pull;
+mod quarantine;
 pub mod remote;
 mod report;
 mod rows;
+mod scan;
 mod select;
 mod stream;
 mod table;
@@ -61,19 +67,25 @@ use tokio::sync::Mutex;
 pub use answer::{Answer, FeatureMeta, FeatureStatus};
 pub use apply::{Action, Change};
 pub use dataset::Dataset;
+pub use drift::{ColumnDrift, Drift, DriftKind};
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
 pub use fresh::Freshness;
 pub use guard::{Cause, GuardConfig, GuardReport, GuardState, Mismatch};
 /// Where rows lie; see [`FeatureStore::open`].
 pub use lake::{Lake, LakeKeys, LakeS3};
+pub use lateness::EventTime;
+pub use load::{LoadPhase, LoadProgress, LoadSettings, LoadState, LoadedFile};
 pub use past::JoinLimits;
+pub use pieces::{Piece, Pieces, name_matches};
 pub use pull::Stretch;
+pub use quarantine::{Aside, QuarantineFilter, QuarantineLimits, Quarantined, Replay, ReplayReport, StillBad, Which};
 pub use remote::{JoinPlace, JoinPlan, Remote};
-pub use report::{Format, IngestReport, Quarantined, RowError, SourceStats};
+pub use report::{BadReason, Format, IngestReport, Ingestion, Reason, RowError, SourceStats};
 pub use select::{Selected, Selection};
 /// Who else may run joins; see [`Remote`].
 pub use spark::{Address as SparkAddress, BadAddress as BadSparkAddress, Spark, SparkError};
+pub use stream::{StreamPhase, StreamSettings, StreamState, Told};
 pub use upkeep::{Compaction, TableInfo, Vacuum};
 pub use verify::Verified;
 pub use version::Standing;
@@ -88,6 +100,9 @@ pub struct Settings {
     pub joins: JoinLimits,
     pub guard: GuardConfig,
     pub remote: Remote,
+    /// How much is kept of what was set aside.
+    pub quarantine: QuarantineLimits,
+    pub loading: LoadSettings,
 }
 
 /// The front door. Clones share everything.
@@ -117,6 +132,11 @@ struct Inner {
     /// One change of definitions at a time.
     applying: Mutex<()>,
     guard: guard::Guard,
+    quarantine: QuarantineLimits,
+    drifted: drift::Known,
+    streams: stream::Streams,
+    loading: LoadSettings,
+    loads: load::Loads,
 }
 
 impl fmt::Debug for FeatureStore {
@@ -141,7 +161,7 @@ impl FeatureStore {
         cpu: Cpu,
         settings: Settings,
     ) -> Result<Self, FeatureError> {
-        let Settings { joins, guard, remote } = settings;
+        let Settings { joins, guard, remote, quarantine, loading } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
@@ -158,6 +178,11 @@ impl FeatureStore {
             selections: select::Remembered::default(),
             applying: Mutex::default(),
             guard: guard::Guard::new(guard),
+            quarantine,
+            drifted: drift::Known::default(),
+            streams: stream::Streams::default(),
+            loading,
+            loads: load::Loads::default(),
         }));
         store.0.load().await?;
         Ok(store)
@@ -202,6 +227,7 @@ impl Inner {
 
     fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.streams.look_again();
     }
 
     /// The table of a source that is in the catalog and whose rows are here.

@@ -16,6 +16,8 @@ use crate::{
 /// A row that fits its source.
 #[derive(Debug, Clone)]
 pub(crate) struct ParsedRow {
+    /// As in [`RowError`](crate::RowError).
+    pub(crate) line: u64,
     pub(crate) values: Vec<Value>,
     pub(crate) mark: RowMark,
 }
@@ -24,7 +26,7 @@ pub(crate) struct ParsedRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowMark {
     pub(crate) identity: [u8; 16],
-    digest: [u8; 16],
+    pub(crate) digest: [u8; 16],
 }
 
 impl RowMark {
@@ -66,6 +68,18 @@ pub(crate) struct Sifted {
     pub(crate) corrections: u64,
 }
 
+/// Of each row the digest and the number of the newest stored one of its identity.
+pub(crate) async fn known<'a>(
+    kv: &dyn Kv,
+    plan: &SourcePlan,
+    marks: impl Iterator<Item = &'a RowMark>,
+) -> Result<Vec<Option<([u8; 16], i64)>>, FeatureError> {
+    let source = plan.definition.name.as_str();
+    let keys: Vec<Vec<u8>> = marks.map(|mark| key::seen(source, &mark.identity)).collect();
+    let stored = kv.get_many(&keys).await.doing("look for duplicate rows")?;
+    stored.into_iter().map(|stored| stored.map(|bytes| RowMark::read(&bytes)).transpose()).collect()
+}
+
 /// Leaves out what is stored already, marks what corrects a stored row, and numbers the rest from `next`.
 pub(crate) async fn sift(
     kv: &dyn Kv,
@@ -74,17 +88,12 @@ pub(crate) async fn sift(
     mut next: i64,
 ) -> Result<Sifted, FeatureError> {
     let source = plan.definition.name.as_str();
-    let keys: Vec<Vec<u8>> = parsed.iter().map(|row| key::seen(source, &row.mark.identity)).collect();
-    let stored = kv.get_many(&keys).await.doing("look for duplicate rows")?;
+    let stored = known(kv, plan, parsed.iter().map(|row| &row.mark)).await?;
     let mut newest: HashMap<[u8; 16], ([u8; 16], i64)> = HashMap::with_capacity(parsed.len());
     let mut out = Sifted::default();
     for (row, stored) in parsed.into_iter().zip(stored) {
         let mark = row.mark;
-        let known = match (newest.get(&mark.identity), stored) {
-            (Some(here), _) => Some(*here),
-            (None, Some(bytes)) => Some(RowMark::read(&bytes)?),
-            (None, None) => None,
-        };
+        let known = newest.get(&mark.identity).copied().or(stored);
         if known.is_some_and(|(digest, _)| digest == mark.digest) {
             out.duplicates += 1;
             continue;

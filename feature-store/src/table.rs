@@ -1,4 +1,4 @@
-//! Where the rows of one source are kept: a log, behind it a Delta Lake table, and the table of rows set aside.
+//! Where the rows of one source are kept: a log, and behind it a Delta Lake table.
 //!
 //! Beside the source's own columns stand `_row` (number from 0 in order of ingestion), `_replaces` (number of the row
 //! this one corrects) and `_ingested_at`. The newest rows are in the log only; sealing moves them into the Delta table.
@@ -81,7 +81,8 @@ struct Log {
 pub(crate) struct SourceTable {
     log: RwLock<Log>,
     pub(crate) lake: LakeTable,
-    pub(crate) quarantine: Table,
+    /// Rows set aside that wait for somebody.
+    pub(crate) waiting: AtomicU64,
     /// Held by whoever writes rows or rebuilds what hangs on them.
     pub(crate) writing: Mutex<()>,
     /// Rows whose effects are in the online store.
@@ -122,16 +123,12 @@ impl SourceTable {
     /// Opens log and table, making those that do not exist yet.
     pub(crate) async fn open(tables: &Tables, lake: &Lake, plan: &SourcePlan) -> Result<Self, FeatureError> {
         let source = &plan.definition;
-        let quarantine = tables
-            .table(&format!("quarantine.{}", source.name), storage::schema_of(&quarantine_fields()))
-            .await
-            .doing("open a quarantine table")?;
         let lake = lake_table(lake, plan).await?;
         let log = open_log(tables, &lake, source).await?;
         Ok(Self {
             log: RwLock::new(log),
             lake,
-            quarantine,
+            waiting: AtomicU64::new(0),
             writing: Mutex::default(),
             applied: AtomicU64::new(0),
             unsure: AtomicBool::new(false),
@@ -431,17 +428,6 @@ pub(crate) fn standing(frame: &Frame, rows: u64) -> Result<Vec<usize>, FeatureEr
     let replaces = ints(frame, REPLACES)?;
     let gone: HashSet<i64> = inside.iter().filter_map(|&row| replaces[row]).collect();
     Ok(inside.into_iter().filter(|&row| numbers[row].is_some_and(|n| !gone.contains(&n))).collect())
-}
-
-/// Columns of the table of rows set aside.
-pub(crate) fn quarantine_fields() -> [Field; 5] {
-    [
-        Field::new("line", ValueType::Int),
-        Field::new("column", ValueType::Text),
-        Field::new("reason", ValueType::Text),
-        Field::new("raw", ValueType::Text),
-        Field::new("at", ValueType::Timestamp),
-    ]
 }
 
 /// Shared by those who open or look up tables.

@@ -139,6 +139,9 @@ impl Inner {
             if let Err(error) = self.compact(source, Bound { bytes: RUN_BYTES }, BY_ITSELF).await {
                 tracing::warn!(%source, %error, "a table is compacted another time");
             }
+            if let Err(error) = self.trim_quarantine(source, self.clock.now()).await {
+                tracing::warn!(%source, %error, "rows set aside are trimmed another time");
+            }
             if let Some(keep) = vacuum
                 && let Err(error) = self.vacuum(source, keep, BY_ITSELF).await
             {

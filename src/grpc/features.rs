@@ -1,28 +1,54 @@
 use domain::{ServiceName, SourceName, Span};
-use feature_store::{Answer, GuardReport, IngestReport};
+use feature_store::{Answer, GuardReport, IngestReport, StreamState};
+use futures::stream::BoxStream;
 use proto::{
     features::{
         CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
-        FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, JoinPlan, JoinPlanRequest, RowError, Table,
-        TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
+        DiscardRequest, DiscardResponse, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, Ingestion,
+        IngestionRequest, JoinPlan, JoinPlanRequest, ListLoadsRequest, ListStreamsRequest, ListStreamsResponse, LoadList, LoadNumber, LoadRequest,
+        PushResponse, QuarantineRequest, QuarantineResponse, ReplayRequest, ReplayResponse, RowError, Stream,
+        StreamRequest, Table, TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };
 use serde_json::Value;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Door, objects, read, refuse};
+use super::{Door, objects, quarantine::reasons, read, refuse};
 use crate::rows::{self, Rows, Spine};
 
-fn report(report: IngestReport) -> IngestResponse {
-    let error =
-        |e: feature_store::RowError| RowError { line: e.line, column: e.column.unwrap_or_default(), reason: e.reason };
-    IngestResponse {
+pub(super) fn report(report: IngestReport) -> Result<IngestResponse, Status> {
+    let error = |e: feature_store::RowError| RowError {
+        line: e.line,
+        column: e.column.unwrap_or_default(),
+        reason: e.reason,
+        code: e.code.to_string(),
+    };
+    Ok(IngestResponse {
         accepted: report.accepted,
         duplicates: report.duplicates,
         corrections: report.corrections,
         quarantined: report.quarantined,
         first_errors: report.first_errors.into_iter().map(error).collect(),
+        reasons: reasons(report.reasons),
+        dropped: report.dropped,
+        drift: objects(&report.drift)?,
+    })
+}
+
+fn stream(state: StreamState) -> Stream {
+    Stream {
+        source: state.source.to_string(),
+        redis: state.redis,
+        key: state.key,
+        group: state.group,
+        phase: state.phase.as_str().to_owned(),
+        error: state.error.unwrap_or_default(),
+        lag: state.lag,
+        pending: state.pending,
+        acknowledged: state.acknowledged,
+        claimed: state.claimed,
+        last_read: state.last_read.map(|at| at.to_string()).unwrap_or_default(),
     }
 }
 
@@ -35,12 +61,12 @@ fn respond(spine: &Spine, answer: &Answer) -> Response<FeatureResponse> {
 }
 
 impl Door {
-    async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestResponse, Status> {
+    pub(super) async fn ingest_rows(&self, request: IngestRequest) -> Result<IngestReport, Status> {
         let source: SourceName = read("source", &request.source)?;
         let rows: Rows = request.rows.into_iter().map(from_struct).collect();
         let taken = self.app.features.ingest_rows(&source, rows).await.map_err(refuse)?;
         crate::counts::ingested(&self.app.metrics, &source, &taken);
-        Ok(report(taken))
+        Ok(taken)
     }
 
     fn spine(&self, request: FeatureRequest) -> Result<(ServiceName, Spine), Status> {
@@ -54,7 +80,7 @@ impl Door {
 #[tonic::async_trait]
 impl FeatureStore for Door {
     async fn ingest(&self, request: Request<IngestRequest>) -> Result<Response<IngestResponse>, Status> {
-        self.ingest_rows(request.into_inner()).await.map(Response::new)
+        self.ingest_rows(request.into_inner()).await.and_then(report).map(Response::new)
     }
 
     async fn ingest_stream(
@@ -62,17 +88,66 @@ impl FeatureStore for Door {
         request: Request<Streaming<IngestRequest>>,
     ) -> Result<Response<IngestResponse>, Status> {
         let mut batches = request.into_inner();
-        let mut total = IngestResponse::default();
+        let mut total = IngestReport::default();
+        // One message is read when the one before is durable: a client that is faster waits.
         while let Some(batch) = batches.message().await? {
-            let one = self.ingest_rows(batch).await?;
-            total.accepted += one.accepted;
-            total.duplicates += one.duplicates;
-            total.corrections += one.corrections;
-            total.quarantined += one.quarantined;
-            total.first_errors.extend(one.first_errors);
-            total.first_errors.truncate(20);
+            total.add(self.ingest_rows(batch).await?);
         }
-        Ok(Response::new(total))
+        report(total).map(Response::new)
+    }
+
+    type PushStream = BoxStream<'static, Result<PushResponse, Status>>;
+
+    async fn push(&self, request: Request<Streaming<IngestRequest>>) -> Result<Response<Self::PushStream>, Status> {
+        Ok(Response::new(self.answer_each(request.into_inner())))
+    }
+
+    async fn get_ingestion(&self, request: Request<IngestionRequest>) -> Result<Response<Ingestion>, Status> {
+        self.ingestion(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<QuarantineRequest>,
+    ) -> Result<Response<QuarantineResponse>, Status> {
+        self.quarantine(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn replay_quarantine(&self, request: Request<ReplayRequest>) -> Result<Response<ReplayResponse>, Status> {
+        self.replay(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn discard_quarantine(&self, request: Request<DiscardRequest>) -> Result<Response<DiscardResponse>, Status> {
+        self.discard(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn load(&self, request: Request<LoadRequest>) -> Result<Response<prost_types::Struct>, Status> {
+        self.load_files(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_load(&self, request: Request<LoadNumber>) -> Result<Response<prost_types::Struct>, Status> {
+        self.load_state(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_loads(&self, request: Request<ListLoadsRequest>) -> Result<Response<LoadList>, Status> {
+        self.loads(request.into_inner().limit).await.map(Response::new)
+    }
+
+    async fn list_streams(&self, _: Request<ListStreamsRequest>) -> Result<Response<ListStreamsResponse>, Status> {
+        let streams = self.app.features.streams().into_iter().map(stream).collect();
+        Ok(Response::new(ListStreamsResponse { streams }))
+    }
+
+    async fn pause_stream(&self, request: Request<StreamRequest>) -> Result<Response<Stream>, Status> {
+        let source: SourceName = read("source", &request.into_inner().source)?;
+        let state = self.app.features.pause_stream(&source, &storage::caller_or("grpc")).await.map_err(refuse)?;
+        Ok(Response::new(stream(state)))
+    }
+
+    async fn resume_stream(&self, request: Request<StreamRequest>) -> Result<Response<Stream>, Status> {
+        let source: SourceName = read("source", &request.into_inner().source)?;
+        let state = self.app.features.resume_stream(&source, &storage::caller_or("grpc")).await.map_err(refuse)?;
+        Ok(Response::new(stream(state)))
     }
 
     async fn get_online_features(&self, request: Request<FeatureRequest>) -> Result<Response<FeatureResponse>, Status> {

@@ -7,7 +7,10 @@ mod feast;
 mod features;
 mod flight;
 mod lineage;
+mod loads;
 mod pipelines;
+mod push;
+mod quarantine;
 mod registry;
 mod serving;
 

@@ -18,7 +18,6 @@ use crate::{app::App, counts, rows};
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(ingest))
-        .routes(routes!(quarantine))
         .routes(routes!(online))
         .routes(routes!(historical))
         .routes(routes!(plan))
@@ -81,19 +80,6 @@ struct Limit {
 
 const fn hundred() -> usize {
     100
-}
-
-/// List quarantined rows of a source
-#[utoipa::path(get, path = "/api/v1/sources/{source}/quarantine", operation_id = "listQuarantine", tag = "features",
-    params(("source" = String, Path, description = "Name of the source"), Limit),
-    responses((status = 200, description = "Rows with line, column, reason and text", body = Vec<Object>),
-              (status = "4XX", description = "No such source", body = Problem)))]
-async fn quarantine(
-    State(app): State<App>,
-    Path(source): Path<SourceName>,
-    Query(query): Query<Limit>,
-) -> Result<Json<Vec<feature_store::Quarantined>>, Problem> {
-    Ok(Json(app.features.quarantined(&source, query.limit.clamp(1, 10_000)).await?))
 }
 
 /// Which entities, and as of when.

@@ -11,14 +11,17 @@ mod features;
 mod health;
 mod layers;
 mod lineage;
+mod loads;
 mod mlflow;
 mod origin;
 mod pages;
 mod pipelines;
 pub mod problem;
+mod quarantine;
 mod registry;
 mod review;
 mod sql;
+mod streams;
 mod tables;
 mod webhooks;
 pub mod wires;
@@ -63,6 +66,9 @@ fn routes() -> OpenApiRouter<App> {
         .merge(features::routes())
         .merge(tables::routes())
         .merge(sql::routes())
+        .merge(loads::routes())
+        .merge(quarantine::routes())
+        .merge(streams::routes())
         .merge(feast::routes())
         .merge(registry::routes())
         .merge(content::routes())

@@ -23,6 +23,7 @@ mod list;
 mod manifest;
 mod meta;
 mod recover;
+mod redis_stream;
 mod segment;
 mod table;
 mod vault;
@@ -40,6 +41,7 @@ pub use garbage::{Collected, Collector, References, digests_in, require_stored};
 pub use journal::{BadHead, Head, Journal};
 pub use kv::{EmbeddedKv, Floor, Kv, Pair};
 pub use meta::{Meta, Migration, Tx};
+pub use redis_stream::{Entry, Lag, RedisStream, StreamError, StreamPlace};
 pub use table::{Table, Tables, TimeRange};
 pub use vault::{Kept, Vault};
 

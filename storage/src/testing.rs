@@ -1,4 +1,4 @@
-//! Suites every implementation passes, twins that fail on purpose, and a Postgres and an S3 server for tests.
+//! Suites every implementation passes, twins that fail on purpose, and servers for tests: Postgres, Redis and S3.
 //!
 //! **Determinate and unknown.** A call that fails [`When::Before`] has done nothing: [`StorageError::Injected`].
 //! One that fails [`When::After`] was carried out and its answer lost, as when a connection breaks or a disk
@@ -9,11 +9,13 @@ mod journal;
 mod listing;
 mod meta;
 mod postgres;
+mod redis;
 mod s3;
 
 pub use journal::{event, journal_suite};
 pub use meta::{Home, meta_in, meta_suite};
 pub use postgres::Postgres;
+pub use redis::{Keeps, Redis, RedisCluster};
 pub use s3::S3;
 
 use std::{

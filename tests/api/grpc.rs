@@ -8,7 +8,8 @@ use proto::{
         evaluator_client::EvaluatorClient, label::Target as Labelled,
     },
     features::{
-        CheckConsistencyRequest, ConsistencyRequest, FeatureRequest, IngestRequest, JoinPlanRequest,
+        CheckConsistencyRequest, Chosen, ConsistencyRequest, DiscardRequest, FeatureRequest, IngestRequest,
+        IngestionRequest, JoinPlanRequest, ListStreamsRequest, QuarantineRequest, ReplayRequest,
         feature_store_client::FeatureStoreClient,
     },
     from_struct,
@@ -312,5 +313,50 @@ fn the_conductor_applies_definitions_and_lets_its_journal_be_followed() {
         drop(followed);
         let unknown = GetPipelineRun { run: "01890000-0000-7000-8000-000000000000".into() };
         refused(client.get_run(unknown).await, Code::NotFound, "01890000");
+    });
+}
+
+#[test]
+fn pushed_messages_are_answered_one_by_one_and_a_bad_one_stops_nothing() {
+    let yaml = "kind: Source\nname: pushed\ntimestamp: at\nrow_id: [id]\ncolumns:\n  - {name: id, type: int, required: true}\n  \
+                - {name: at, type: timestamp}\n";
+    SERVER.apply(yaml).ok();
+    on(async |channel| {
+        let mut client = FeatureStoreClient::new(channel);
+        let row = |id: Value| to_struct(json!({"id": id, "at": "2024-03-15T10:00:00Z"}));
+        let message = |source: &str, rows: Vec<Value>| IngestRequest {
+            source: source.into(),
+            rows: rows.into_iter().map(row).collect(),
+        };
+        let messages = [
+            message("pushed", vec![json!(1), json!("two")]),
+            message("pulled", vec![json!(3)]),
+            message("pushed", vec![json!(1), json!(4)]),
+        ];
+        let mut answers = client.push(tokio_stream::iter(messages)).await.expect("an answer").into_inner();
+        let mut seen = Vec::new();
+        while let Some(answer) = answers.message().await.expect("the stream goes on") {
+            let (taken, total) = (answer.taken.expect("counts"), answer.total.expect("counts"));
+            seen.push((answer.message, answer.error.is_empty(), taken.accepted, total.accepted, total.quarantined));
+        }
+        assert_eq!(seen, [(1, true, 1, 1, 1), (2, false, 0, 1, 1), (3, true, 1, 2, 1)]);
+
+        let source = || "pushed".to_owned();
+        let state = client.get_ingestion(IngestionRequest { source: source() }).await.expect("an answer").into_inner();
+        assert_eq!((state.rows, state.quarantined, state.reasons["wrong_type"]), (2, 1, 1));
+        let listed =
+            client.list_quarantine(QuarantineRequest { source: source(), ..QuarantineRequest::default() }).await;
+        let kept = from_struct(listed.expect("an answer").into_inner().rows.remove(0));
+        let chosen = Some(Chosen { rows: vec![text(&kept["id"]).to_owned()], ..Chosen::default() });
+        let patch = Some(to_struct(json!({"id": 2})));
+        let replay = ReplayRequest { source: source(), chosen, patch, instead: None };
+        let replayed = client.replay_quarantine(replay).await.expect("an answer").into_inner();
+        assert_eq!((replayed.replayed, replayed.accepted), (1, 1));
+        let discard = DiscardRequest { source: source(), chosen: None };
+        assert_eq!(client.discard_quarantine(discard).await.expect("an answer").into_inner().discarded, 0);
+        let streams = client.list_streams(ListStreamsRequest {}).await.expect("an answer").into_inner().streams;
+        assert_eq!(streams, []);
+        let wrong = QuarantineRequest { source: source(), reason: "lat".into(), ..QuarantineRequest::default() };
+        refused(client.list_quarantine(wrong).await, Code::InvalidArgument, "did you mean `late`?");
     });
 }

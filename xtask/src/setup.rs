@@ -1,5 +1,5 @@
-//! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, Postgres, an S3 server and the Python
-//! clients of MLflow, of Feast, of open tables and of SQL.
+//! What a fresh machine lacks: ONNX Runtime's shared library and, for tests and benches, Postgres, Redis, an S3 server and the
+//! Python clients of MLflow, of Feast, of open tables, of SQL and of Spark.
 
 use std::process::Command;
 
@@ -9,6 +9,7 @@ use crate::{ensure, root};
 pub fn run() -> anyhow::Result<()> {
     runtime()?;
     ensure(Command::new("bash").arg(root().join("scripts/postgres.sh")))?;
+    ensure(Command::new("bash").arg(root().join("scripts/redis.sh")))?;
     // Builds on its own: not with the flags and folders of the cargo that runs this.
     ensure(Command::new("sh").arg(root().join("scripts/fetch-s3s.sh")).env_remove("CARGO_TARGET_DIR"))?;
     python("mlflow")?;

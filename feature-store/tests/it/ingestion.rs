@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use domain::{Coded as _, Column, ErrorCode, Frame, Value, ports::Features as _};
-use feature_store::{Format, IngestReport, RowError};
+use feature_store::{Format, IngestReport, Reason, RowError};
 use serde_json::json;
 
 use crate::world::{World, cell, event, events, objects, spine, t};
@@ -18,8 +18,8 @@ async fn csv(world: &World, text: &str) -> IngestReport {
     world.store.ingest(&"events".parse().unwrap(), Format::Csv, body).await.unwrap()
 }
 
-fn at_fault(line: u64, column: &str, reason: &str) -> RowError {
-    RowError { line, column: Some(column.into()), reason: reason.into() }
+fn at_fault(line: u64, column: &str, code: Reason, reason: &str) -> RowError {
+    RowError { line, column: Some(column.into()), code, reason: reason.into() }
 }
 
 #[tokio::test]
@@ -38,17 +38,18 @@ async fn a_row_that_does_not_fit_is_set_aside_with_its_line_and_the_rest_is_take
     let report = csv(&world, body).await;
     assert_eq!((report.accepted, report.duplicates, report.quarantined), (2, 0, 7));
     let expected = [
-        at_fault(3, "x", "expected float, found `fast`"),
+        at_fault(3, "x", Reason::WrongType, "expected float, found `fast`"),
         at_fault(
             4,
             "at",
+            Reason::BadTime,
             "timestamp `2024-01-01T00:00:03` has no zone: write an offset, as in `2024-01-01T00:00:03Z` or `2024-01-01T00:00:03-05:00`",
         ),
-        at_fault(5, "at", "the event time is missing"),
-        at_fault(6, "id", "a required value is missing"),
-        RowError { line: 7, column: None, reason: "expected 5 fields, found 3".into() },
-        at_fault(8, "x", "NaN is not a finite number"),
-        at_fault(10, "x", "2000000000.0 is outside ±1e9, the range of exact sums"),
+        at_fault(5, "at", Reason::Missing, "the event time is missing"),
+        at_fault(6, "id", Reason::Missing, "a required value is missing"),
+        RowError { line: 7, column: None, code: Reason::Malformed, reason: "expected 5 fields, found 3".into() },
+        at_fault(8, "x", Reason::NotFinite, "NaN is not a finite number"),
+        at_fault(10, "x", Reason::OutOfRange, "2000000000.0 is outside ±1e9, the range of exact sums"),
     ];
     assert_eq!(report.first_errors, expected);
     let kept = world.store.quarantined(&"events".parse().unwrap(), 100).await.unwrap();
@@ -115,7 +116,7 @@ async fn parquet_rows_are_taken_by_name_and_type() {
     let body = storage::to_parquet(&frame.unwrap()).unwrap();
     let report = world.store.ingest(&"events".parse().unwrap(), Format::Parquet, body).await.unwrap();
     assert_eq!((report.accepted, report.quarantined), (2, 1));
-    assert_eq!(report.first_errors, [at_fault(2, "at", "the event time is missing")]);
+    assert_eq!(report.first_errors, [at_fault(2, "at", Reason::Missing, "the event time is missing")]);
     let (keys, at) = spine(&[(Some("a"), 2)]);
     let features = world.store.latest(&"all".parse().unwrap(), &keys, &at).await.unwrap();
     assert_eq!(cell(&features, "win__sum", 0), Value::Float(7.0));
@@ -180,7 +181,10 @@ async fn a_key_too_long_to_store_is_set_aside_and_one_in_a_question_finds_nothin
     let world = world().await;
     let long = "k".repeat(1_025);
     let report = world.put("events", vec![event(1, &long, 1, 1.0)]).await;
-    assert_eq!(report.first_errors, [at_fault(1, "who", "a key of 1025 bytes is longer than 1024")]);
+    assert_eq!(
+        report.first_errors,
+        [at_fault(1, "who", Reason::KeyTooLong, "a key of 1025 bytes is longer than 1024")]
+    );
     let huge = "k".repeat(100_000);
     let (keys, at) = spine(&[(Some(&huge), 1)]);
     let features = world.store.latest(&"all".parse().unwrap(), &keys, &at).await.unwrap();

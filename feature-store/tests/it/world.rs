@@ -3,7 +3,10 @@
 use std::{cell::RefCell, path::Path, sync::Arc, time::Duration};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, Remote, Settings, Spark};
+use feature_store::{
+    FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, LoadSettings, QuarantineLimits, Remote, Settings,
+    Spark,
+};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
@@ -62,6 +65,20 @@ impl World {
 
     /// The same with its joins somewhere else.
     pub async fn open_remote(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>, remote: Remote) -> Self {
+        Self::open_as(dir, wrap, remote, QuarantineLimits::default()).await
+    }
+
+    /// The same with a quarantine of this size.
+    pub async fn open_limited(dir: Arc<TempDir>, limits: QuarantineLimits) -> Self {
+        Self::open_as(dir, |kv| Arc::new(kv), remote(), limits).await
+    }
+
+    async fn open_as(
+        dir: Arc<TempDir>,
+        wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>,
+        remote: Remote,
+        quarantine: QuarantineLimits,
+    ) -> Self {
         let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
         let meta = storage::testing::meta_in(dir.path()).await;
         let blobs = Arc::new(LocalBlobs::open(&path("blobs")).await.unwrap());
@@ -71,7 +88,8 @@ impl World {
         let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let settings = Settings { joins, guard: WATCH_ALL, remote };
+        let loading = LoadSettings { folders: vec![path("files")], ..LoadSettings::default() };
+        let settings = Settings { joins, guard: WATCH_ALL, remote, quarantine, loading };
         let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
         let store = opened.await.unwrap();
         Self { store, meta, clock, dir }

@@ -7,12 +7,14 @@ mod database;
 mod error;
 mod load;
 mod objects;
+mod redis;
 mod table;
 
 pub use database::DatabaseUrl;
 pub use error::ConfigError;
 pub use load::{Loaded, Row, Source, load};
 pub use objects::{ObjectsUrl, Secret};
+pub use redis::RedisServers;
 pub use table::{SETTINGS, Setting, reference_markdown};
 
 use std::{
@@ -45,6 +47,7 @@ pub struct Config {
     pub features: Features,
     pub sql: Sql,
     pub joins: Joins,
+    pub ingestion: Ingestion,
     pub serving: Serving,
     pub training: Training,
     pub webhooks: Webhooks,
@@ -185,6 +188,18 @@ impl fmt::Display for Place {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ingestion {
+    /// Of each source.
+    pub quarantine_rows: usize,
+    pub quarantine_keep: Span,
+    /// Folders that files may be loaded from; empty: none may.
+    pub paths: Vec<PathBuf>,
+    pub parquet_bytes_max: usize,
+    /// That streams are read from.
+    pub redis: RedisServers,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Serving {
     pub max_in_flight: usize,
     pub queue_rows: usize,
@@ -276,6 +291,13 @@ impl Default for Config {
                 spark_token_file: None,
                 spark_ca_file: None,
                 spark_deadline: seconds(3_600),
+            },
+            ingestion: Ingestion {
+                quarantine_rows: 100_000,
+                quarantine_keep: Span::from_micros(30 * Span::DAY.micros()),
+                paths: Vec::new(),
+                parquet_bytes_max: 1 << 30,
+                redis: RedisServers::default(),
             },
             serving: Serving { max_in_flight: 256, queue_rows: 4096, max_batch_rows: 256, threads: 0 },
             training: Training { max_parallel: 1, threads: 0 },

@@ -351,6 +351,42 @@ pub const SETTINGS: &[Setting] = &[
         "How long one join may take on Spark before it is given up and interrupted there."
     ),
     setting!(
+        ingestion.quarantine_rows,
+        "rows",
+        positive,
+        ToString::to_string,
+        "Rows that each source's quarantine keeps; of more the settled ones go first, then the oldest, and are counted."
+    ),
+    setting!(
+        ingestion.quarantine_keep,
+        "duration",
+        an_hour,
+        ToString::to_string,
+        "How long a quarantined row is kept after it was last seen; at least an hour."
+    ),
+    setting!(
+        ingestion.paths,
+        "paths",
+        paths,
+        paths_text,
+        "Folders of the server's machine, separated by commas, that callers who may write may load files of rows from, of every project. Empty: loading is off."
+    ),
+    setting!(
+        ingestion.parquet_bytes_max,
+        "bytes",
+        bytes,
+        ToString::to_string,
+        "Largest Parquet file that is loaded; the whole of it is held in memory. Larger files of other formats are read in pieces."
+    ),
+    setting!(
+        ingestion.redis,
+        "name=URL, ...",
+        parsed,
+        ToString::to_string,
+        "Redis servers that sources may read streams from, as `main=redis://:password@host:6379`, by the names that definitions use. Set it by the environment, so that passwords stand in no file and no process list.",
+        false
+    ),
+    setting!(
         serving.max_in_flight,
         "requests",
         positive,
@@ -507,6 +543,20 @@ fn path_text(path: &Path) -> String {
     path.display().to_string()
 }
 
+fn paths(text: &str) -> Result<Vec<PathBuf>, String> {
+    let paths: Vec<PathBuf> =
+        text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    if paths.iter().all(|path| path.is_absolute()) {
+        Ok(paths)
+    } else {
+        Err("expected whole paths separated by commas, as in `/srv/rows, /mnt/drop`".to_owned())
+    }
+}
+
+fn paths_text(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path_text(path)).collect::<Vec<_>>().join(", ")
+}
+
 fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
@@ -524,6 +574,10 @@ where
 
 fn optional_text<T: ToString>(value: &Option<T>) -> String {
     value.as_ref().map(T::to_string).unwrap_or_default()
+}
+
+fn parsed<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T, String> {
+    text.parse()
 }
 
 fn secret(text: &str) -> Result<Option<Secret>, String> {

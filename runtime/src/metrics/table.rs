@@ -85,6 +85,16 @@ metrics! {
         "Rows answered, by endpoint and the version that answered.";
     IngestedRows = Counter "millpond_ingested_rows_total" ["source", "outcome"] in "rows":
         "Rows offered to a source, by outcome (accepted, duplicate, correction, quarantined).";
+    QuarantinedRows = Counter "millpond_quarantined_rows_total" ["source", "reason"] in "rows":
+        "Rows set aside, by source and reason; a row that comes again counts again.";
+    QuarantineDropped = Counter "millpond_quarantine_dropped_rows_total" ["source"] in "rows":
+        "Rows let go unseen from a quarantine that is full.";
+    StreamLag = Gauge "millpond_stream_lag_entries" ["source"] in "entries":
+        "Entries of a source's stream that were not read yet.";
+    StreamPending = Gauge "millpond_stream_pending_entries" ["source"] in "entries":
+        "Entries of a source's stream that were read and are not acknowledged.";
+    WatermarkBehindSeconds = Gauge "millpond_source_watermark_behind_seconds" ["source"] in "seconds":
+        "From a source's watermark to now; sources without one are left out.";
     ViewBehindSeconds = Gauge "millpond_view_behind_seconds" ["view"] in "seconds":
         "From the greatest event time of a feature view's rows to now; views without rows are left out.";
     ViewTargetSeconds = Gauge "millpond_view_freshness_target_seconds" ["view"] in "seconds":

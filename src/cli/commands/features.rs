@@ -1,18 +1,19 @@
-//! `apply`, `ingest`, `features`.
+//! `apply`, `features`.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::{
+    loads::{self, Load},
+    quarantine::{Discard, Ingestion, Quarantine, Replay},
+    streams::Streams,
+};
 use crate::cli::{
     Global,
-    client::{Client, JSON, encode},
+    client::{Client, encode},
     output,
 };
 
@@ -72,76 +73,6 @@ impl Apply {
     }
 }
 
-#[derive(Args)]
-pub struct Ingest {
-    /// Source that takes the rows.
-    source: String,
-    /// Files: .csv, .jsonl, .ndjson or .parquet.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-}
-
-fn content_type(path: &Path) -> anyhow::Result<&'static str> {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("csv") => Ok("text/csv"),
-        Some("jsonl" | "ndjson") => Ok("application/x-ndjson"),
-        Some("json") => Ok(JSON),
-        Some("parquet") => Ok("application/vnd.apache.parquet"),
-        _ => anyhow::bail!("`{}`: rows come in .csv, .jsonl, .ndjson, .json or .parquet files", path.display()),
-    }
-}
-
-impl Ingest {
-    /// Exit status 2 says that rows were quarantined.
-    pub fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
-        let client = Client::new(global)?;
-        let bar = ProgressBar::new(self.files.len() as u64)
-            .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}")?);
-        let mut reports = Vec::new();
-        for path in &self.files {
-            bar.set_message(path.display().to_string());
-            let kind = content_type(path)?;
-            let bytes = std::fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
-            let answer = client
-                .send(&format!("/api/v1/sources/{}/rows", encode(&self.source)), kind, &bytes)
-                .with_context(|| format!("`{}`", path.display()))?;
-            let mut report = Map::new();
-            report.insert("file".into(), json!(path.display().to_string()));
-            report.extend(answer.as_object().cloned().unwrap_or_default());
-            reports.push(Value::Object(report));
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        let reports = Value::Array(reports);
-        output::show(global.json, &reports, |reports| {
-            let mut text = output::rows(
-                reports,
-                &[
-                    ("file", "file"),
-                    ("accepted", "accepted"),
-                    ("duplicates", "duplicates"),
-                    ("corrections", "corrections"),
-                    ("quarantined", "quarantined"),
-                ],
-            );
-            for report in reports.as_array().into_iter().flatten() {
-                for error in report["first_errors"].as_array().into_iter().flatten() {
-                    text.push_str(&format!(
-                        "{}:{} {}: {}\n",
-                        output::cell(&report["file"]),
-                        output::cell(&error["line"]),
-                        output::cell(&error["column"]),
-                        output::cell(&error["reason"])
-                    ));
-                }
-            }
-            text
-        });
-        let bad = reports.as_array().into_iter().flatten().any(|r| r["quarantined"].as_u64().unwrap_or(0) > 0);
-        Ok(if bad { ExitCode::from(2) } else { ExitCode::SUCCESS })
-    }
-}
-
 #[derive(Subcommand)]
 pub enum Features {
     /// Values as the online store serves them.
@@ -159,8 +90,31 @@ pub enum Features {
     },
     /// All definitions.
     List,
-    /// Rows that were refused, with line and reason.
-    Quarantine { source: String },
+    /// Rows that were set aside, with line and reason.
+    #[command(after_help = "Example:\n  millpond features quarantine readings --state waiting --reason wrong_type")]
+    Quarantine(Quarantine),
+    /// Take rows that were set aside into the store, as they are or mended.
+    #[command(after_help = "Example:\n  millpond features replay readings --all --reason late\n  \
+                            millpond features replay readings 3f2a... --set vibration=2.5")]
+    Replay(Replay),
+    /// Mark rows that were set aside as unwanted.
+    #[command(after_help = "Example:\n  millpond features discard readings --all --reason malformed")]
+    Discard(Discard),
+    /// Load files of the server's disk into a source.
+    #[command(after_help = "Example:\n  millpond features load readings '/srv/rows/2024-03-*.csv'")]
+    Load(Load),
+    /// Loads of files, newest first.
+    #[command(after_help = "Example:\n  millpond features loads")]
+    Loads,
+    /// Files that were loaded into a source.
+    #[command(after_help = "Example:\n  millpond features files readings")]
+    Files { source: String },
+    /// Streams that sources read from, with their lag.
+    #[command(after_help = "Example:\n  millpond features streams\n  millpond features streams pause readings")]
+    Streams(Streams),
+    /// How a source's ingestion stands: rows, watermark, rows set aside, columns that drifted.
+    #[command(after_help = "Example:\n  millpond features ingestion readings")]
+    Ingestion(Ingestion),
     /// Where a source's offline table lies and what is in it.
     #[command(after_help = "Example:\n  millpond features table weather")]
     Table { source: String },
@@ -268,11 +222,16 @@ impl Features {
                     output::rows(all, &[("kind", "kind"), ("name", "name"), ("description", "description")])
                 });
             }
-            Self::Quarantine { source } => {
-                let answer = client.get(&format!("/api/v1/sources/{}/quarantine", encode(source)))?;
-                output::show(global.json, &answer, |all| {
-                    output::rows(all, &[("line", "line"), ("column", "column"), ("reason", "reason"), ("row", "row")])
-                });
+            Self::Quarantine(quarantine) => quarantine.run(global)?,
+            Self::Replay(replay) => replay.run(global)?,
+            Self::Discard(discard) => discard.run(global)?,
+            Self::Ingestion(ingestion) => ingestion.run(global)?,
+            Self::Streams(streams) => streams.run(global)?,
+            Self::Load(load) => load.run(global)?,
+            Self::Loads => output::show(global.json, &client.get("/api/v1/loads")?, loads::shown),
+            Self::Files { source } => {
+                let answer = client.get(&format!("/api/v1/sources/{}/files", encode(source)))?;
+                output::show(global.json, &answer, loads::files);
             }
             Self::Table { source } => {
                 let answer = client.get(&format!("/api/v1/sources/{}/table", encode(source)))?;

@@ -9,6 +9,8 @@ mod journal;
 mod kv;
 mod meta;
 mod postgres;
+mod redis;
+mod redis_stream;
 mod rig;
 mod table;
 mod vault;
