@@ -29,7 +29,7 @@ impl FeatureStore {
     ///
     /// # Errors
     /// `Unknown` source or column; what storage says.
-    pub async fn stream(
+    pub async fn scan(
         &self,
         source: &SourceName,
         columns: &[String],
@@ -82,11 +82,11 @@ impl FeatureStore {
         Ok(kept.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed())
     }
 
-    /// The columns of a source as [`FeatureStore::stream`] gives them.
+    /// The columns of a source as [`FeatureStore::scan`] gives them.
     ///
     /// # Errors
     /// `Unknown` source.
-    pub fn stream_schema(&self, source: &SourceName) -> Result<SchemaRef, FeatureError> {
+    pub fn scan_schema(&self, source: &SourceName) -> Result<SchemaRef, FeatureError> {
         Ok(storage::schema_of(&table::fields_of(&self.source(source)?)))
     }
 }

@@ -30,7 +30,7 @@ struct Columns {
 /// All columns of a source.
 pub(super) fn of_source(features: &FeatureStore, name: &SourceName) -> Result<Arc<dyn Rows>, Fault> {
     let source = features.source(name).map_err(fault)?;
-    let schema = features.stream_schema(name).map_err(fault)?;
+    let schema = features.scan_schema(name).map_err(fault)?;
     Ok(Arc::new(Columns {
         features: features.clone(),
         source: name.clone(),
@@ -44,7 +44,7 @@ pub(super) fn of_source(features: &FeatureStore, name: &SourceName) -> Result<Ar
 pub(super) fn of_view(features: &FeatureStore, name: &ViewName) -> Result<Arc<dyn Rows>, Fault> {
     let view = features.view(name).map_err(fault)?;
     let source = features.source(&view.source).map_err(fault)?;
-    let stored = features.stream_schema(&view.source).map_err(fault)?;
+    let stored = features.scan_schema(&view.source).map_err(fault)?;
     let mut shown: Vec<(String, String)> = Vec::new();
     for entity in &view.entities {
         let entity = features.entity(entity).map_err(fault)?;
@@ -98,7 +98,7 @@ impl Rows for Columns {
                 wanted.push(name.clone());
             }
         }
-        let read = self.features.stream(&self.source, &wanted, stretch).await.map_err(fault)?;
+        let read = self.features.scan(&self.source, &wanted, stretch).await.map_err(fault)?;
         let project = move |batch: RecordBatch| batch.project(&places).map_err(broken);
         Ok(read.map(move |batch| batch.map_err(fault).and_then(&project)).boxed())
     }
