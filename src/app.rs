@@ -12,7 +12,7 @@ use domain::{
     ports::{Features, Models, PredictionTap},
 };
 use evaluator::Evaluator;
-use feature_store::{FeatureStore, GuardConfig, JoinLimits, Settings};
+use feature_store::{BulkLimits, FeatureStore, GuardConfig, JoinLimits, Settings};
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
 use runtime::{
@@ -149,7 +149,7 @@ impl App {
         let joins = JoinLimits::fresh(config.features.join_memory_bytes, data.join("joins"))
             .with_context(|| format!("could not make room for joins in `{}`", data.display()))?;
         let guard = GuardConfig { share: config.consistency.share, ..GuardConfig::default() };
-        let settings = Settings { joins, guard };
+        let settings = Settings { joins, guard, bulk: BulkLimits::default() };
         let lake = crate::objects::lake(&config.objects, &data, project).await?;
         let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await

@@ -11,14 +11,14 @@ use crate::{
     error::{Doing as _, FeatureError},
     parse::{self, BadRow, Parsed},
     report::{Format, IngestReport, Quarantined, RowError, SourceStats},
-    rows,
+    rows::{self, ParsedRow},
     table::{SourceTable, corrupt, quarantine_fields},
     view::SourcePlan,
 };
 
 /// Rows that are written to both stores together.
 const CHUNK_ROWS: usize = 8_192;
-const FIRST_ERRORS_MAX: usize = 20;
+pub(crate) const FIRST_ERRORS_MAX: usize = 20;
 
 impl FeatureStore {
     /// Takes all rows of a body. Rows that do not fit are set aside with line and reason and the rest is taken;
@@ -30,6 +30,11 @@ impl FeatureStore {
     /// `Unknown` source; `Body` when a header names an unknown column or lacks a required one (nothing is taken
     /// then); what storage says.
     pub async fn ingest(&self, source: &SourceName, format: Format, body: Bytes) -> Result<IngestReport, FeatureError> {
+        if format == Format::Parquet
+            && let Some(report) = self.0.take_bulk(source, &body).await?
+        {
+            return Ok(report);
+        }
         self.0.take_in(source, move |plan| parse::body(plan, format, body)).await
     }
 
@@ -72,21 +77,34 @@ impl Inner {
         let plan = self.catalog().source(source)?;
         self.catch_up(&plan, &table).await?;
         let parsing = plan.clone();
-        let Parsed { mut good, bad } = self.cpu.run(move || parse(&parsing)).await.doing("read rows")??;
+        let Parsed { good, bad } = self.cpu.run(move || parse(&parsing)).await.doing("read rows")??;
         let at = self.clock.now();
         set_aside(&table, &bad, at).await?;
         let mut report = IngestReport { quarantined: bad.len() as u64, ..IngestReport::default() };
         report.first_errors = bad.into_iter().take(FIRST_ERRORS_MAX).map(|row| row.error).collect();
+        self.take_rows(&plan, &table, good, at, &mut report).await?;
+        Ok(report)
+    }
+
+    /// Takes rows that fit, a chunk at a time. The caller holds the table's `writing` and has caught up.
+    pub(crate) async fn take_rows(
+        &self,
+        plan: &Arc<SourcePlan>,
+        table: &SourceTable,
+        mut rows: Vec<ParsedRow>,
+        at: Timestamp,
+        report: &mut IngestReport,
+    ) -> Result<(), FeatureError> {
         // In order of event time, late rows of one body cost nothing; ties keep the body's order.
-        good.sort_by_key(|row| plan.event_time(&row.values));
-        let mut good = good.into_iter();
+        rows.sort_by_key(|row| plan.event_time(&row.values));
+        let mut rows = rows.into_iter();
         loop {
-            let chunk: Vec<_> = good.by_ref().take(CHUNK_ROWS).collect();
+            let chunk: Vec<_> = rows.by_ref().take(CHUNK_ROWS).collect();
             if chunk.is_empty() {
-                return Ok(report);
+                return Ok(());
             }
             let next = i64::try_from(table.rows()).map_err(|_| corrupt("too many rows".into()))?;
-            let sifted = rows::sift(&*self.kv, &plan, chunk, next).await?;
+            let sifted = rows::sift(&*self.kv, plan, chunk, next, table.has_old_marks()).await?;
             report.duplicates += sifted.duplicates;
             if sifted.rows.is_empty() {
                 continue;
@@ -94,7 +112,7 @@ impl Inner {
             table.append(&plan.definition.columns, &sifted.rows, at).await?;
             report.accepted += sifted.rows.len() as u64;
             report.corrections += sifted.corrections;
-            self.put_online(&plan, &table, sifted.rows, sifted.seen).await?;
+            self.put_online(plan, table, sifted.rows, sifted.seen).await?;
         }
     }
 
@@ -105,8 +123,11 @@ impl Inner {
         if !table.behind() {
             return Ok(());
         }
+        if self.catch_up_bulk(plan, table).await? {
+            return Ok(());
+        }
         let applied = i64::try_from(table.applied.load(Ordering::SeqCst)).unwrap_or(i64::MAX);
-        let mut waiting = table.fetch(&plan.definition.columns, None, |number| number >= applied).await?;
+        let mut waiting = table.fetch(&plan.definition.columns, |number| number >= applied).await?;
         tracing::info!(source = %plan.definition.name, rows = waiting.len(), "bringing stored rows online");
         while !waiting.is_empty() {
             let rest = waiting.split_off(CHUNK_ROWS.min(waiting.len()));
@@ -121,7 +142,8 @@ impl Inner {
     }
 }
 
-async fn set_aside(table: &SourceTable, bad: &[BadRow], at: Timestamp) -> Result<(), FeatureError> {
+/// Puts bad rows into the quarantine.
+pub(crate) async fn set_aside(table: &SourceTable, bad: &[BadRow], at: Timestamp) -> Result<(), FeatureError> {
     if bad.is_empty() {
         return Ok(());
     }

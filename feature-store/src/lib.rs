@@ -9,6 +9,7 @@
 
 mod answer;
 mod apply;
+mod bulk;
 mod catalog;
 mod check;
 mod codec;
@@ -58,6 +59,7 @@ use tokio::sync::Mutex;
 
 pub use answer::{Answer, FeatureMeta, FeatureStatus};
 pub use apply::{Action, Change};
+pub use bulk::BulkLimits;
 pub use dataset::Dataset;
 pub use error::FeatureError;
 pub use exact::{SQUARE_LIMIT, SUM_LIMIT};
@@ -82,6 +84,8 @@ pub struct Settings {
     /// Of each point-in-time join.
     pub joins: JoinLimits,
     pub guard: GuardConfig,
+    /// Of large bodies.
+    pub bulk: BulkLimits,
 }
 
 /// The front door. Clones share everything.
@@ -97,6 +101,7 @@ struct Inner {
     cpu: Cpu,
     /// What one join may use.
     joins: JoinLimits,
+    bulk: BulkLimits,
     /// Definitions as they stand; replaced whole, so a reader keeps what it began with.
     catalog: RwLock<Arc<Catalog>>,
     /// Where rows of each source are kept.
@@ -133,7 +138,7 @@ impl FeatureStore {
         cpu: Cpu,
         settings: Settings,
     ) -> Result<Self, FeatureError> {
-        let Settings { joins, guard } = settings;
+        let Settings { joins, guard, bulk } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
@@ -142,6 +147,7 @@ impl FeatureStore {
             clock,
             cpu,
             joins,
+            bulk,
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use domain::{
-    Column, Scalar, Timestamp, Value, ValueType, definition::SourceColumn, error::nearest, frame::BadValue,
+    Column, Frame, Scalar, Timestamp, Value, ValueType, definition::SourceColumn, error::nearest, frame::BadValue,
     time::BadTimestamp,
 };
 use jiff::tz::TimeZone;
@@ -58,19 +58,20 @@ pub(crate) fn rows(plan: &SourcePlan, rows: Vec<Map<String, Json>>) -> Result<Pa
     Ok(intake.parsed)
 }
 
-struct Intake<'a> {
+/// Rows on their way in, held to the rules of their source.
+pub(crate) struct Intake<'a> {
     plan: &'a SourcePlan,
     columns: &'a [SourceColumn],
     zone: Option<TimeZone>,
     /// Greatest magnitude per column, where a view aggregates it.
-    limits: Vec<Option<f64>>,
+    pub(crate) limits: Vec<Option<f64>>,
     /// Columns that are keys of a view.
-    keys: Vec<bool>,
-    parsed: Parsed,
+    pub(crate) keys: Vec<bool>,
+    pub(crate) parsed: Parsed,
 }
 
 impl<'a> Intake<'a> {
-    fn new(plan: &'a SourcePlan) -> Result<Self, FeatureError> {
+    pub(crate) fn new(plan: &'a SourcePlan) -> Result<Self, FeatureError> {
         let columns = plan.definition.columns.as_slice();
         let mut limits: Vec<Option<f64>> = vec![None; columns.len()];
         let mut keys = vec![false; columns.len()];
@@ -128,7 +129,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Where each source column stands among the given names.
-    fn places(&self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
+    pub(crate) fn places(&self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
         let known = || self.columns.iter().map(|column| column.name.as_str());
         for (at, name) in names.iter().enumerate() {
             if !known().any(|known| known == *name) {
@@ -186,28 +187,42 @@ impl<'a> Intake<'a> {
         let given: Vec<Option<&Column>> =
             places.iter().map(|place| place.and_then(|at| frame.column(names[at]))).collect();
         for (column, given) in self.columns.iter().zip(&given) {
-            let Some(given) = given else { continue };
-            let fits = match (given.kind(), column.kind) {
-                (found, wanted) if found == wanted => true,
-                // Texts are read as instants row by row, like CSV cells.
-                (ValueType::Int, ValueType::Float) | (ValueType::Text, ValueType::Timestamp) => true,
-                // Lengths and elements are looked at row by row.
-                (ValueType::List(found), ValueType::List(wanted)) => {
-                    found.element == wanted.element || (found.element, wanted.element) == (Scalar::Int, Scalar::Float)
-                }
-                _ => false,
-            };
-            if !fits {
-                let (found, wanted) = (given.kind(), column.kind);
-                let reason = format!("column `{}` is {found} where {wanted} is needed", column.name);
-                return Err(body_error(self.plan, reason, None));
+            if let Some(given) = given {
+                self.fits(column, given.kind())?;
             }
         }
+        self.frame(&frame, &places, |row| row as u64 + 1);
+        Ok(())
+    }
+
+    /// Whether a file's column of the type may be read as the source's.
+    pub(crate) fn fits(&self, column: &SourceColumn, given: ValueType) -> Result<(), FeatureError> {
+        let fits = match (given, column.kind) {
+            (found, wanted) if found == wanted => true,
+            // Texts are read as instants row by row, like CSV cells.
+            (ValueType::Int, ValueType::Float) | (ValueType::Text, ValueType::Timestamp) => true,
+            // Lengths and elements are looked at row by row.
+            (ValueType::List(found), ValueType::List(wanted)) => {
+                found.element == wanted.element || (found.element, wanted.element) == (Scalar::Int, Scalar::Float)
+            }
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let reason = format!("column `{}` is {given} where {} is needed", column.name, column.kind);
+        Err(body_error(self.plan, reason, None))
+    }
+
+    /// Takes the rows of a frame whose columns stand where `places` says.
+    pub(crate) fn frame(&mut self, frame: &Frame, places: &[Option<usize>], line: impl Fn(usize) -> u64) {
+        let names = frame.names();
+        let given: Vec<Option<&Column>> =
+            places.iter().map(|place| place.and_then(|at| frame.column(&names[at]))).collect();
         for row in 0..frame.rows() {
             let zone = self.zone.clone();
-            let line = row as u64 + 1;
             let raw = || Json::Object(frame.row_json(row));
-            self.take(line, raw, |at, column| match (given[at].map(|given| given.get(row)), column.kind) {
+            self.take(line(row), raw, |at, column| match (given[at].map(|given| given.get(row)), column.kind) {
                 (Some(Value::Text(cell)), ValueType::Timestamp) => text(&cell, column.kind, zone.as_ref()),
                 (Some(Value::Float(x)), _) if !x.is_finite() => Err(BadValue::NotFinite(x.to_string()).to_string()),
                 #[expect(clippy::cast_precision_loss, reason = "ints widen into float columns")]
@@ -223,7 +238,6 @@ impl<'a> Intake<'a> {
                 (None, _) => Ok(Value::Null),
             });
         }
-        Ok(())
     }
 
     /// Takes one row, or sets it aside for the first of its columns that is at fault.
@@ -291,6 +305,7 @@ fn zoned(value: Result<Value, BadValue>, zone: Option<&TimeZone>) -> Result<Valu
     }
 }
 
-fn body_error(plan: &SourcePlan, reason: String, near: Option<String>) -> FeatureError {
+/// A body that cannot be taken as a whole.
+pub(crate) fn body_error(plan: &SourcePlan, reason: String, near: Option<String>) -> FeatureError {
     FeatureError::Body { source_name: plan.definition.name.to_string(), reason, near }
 }

@@ -3,12 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
-use feature_store::{FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, Settings};
+use feature_store::{BulkLimits, FeatureStore, GuardConfig, IngestReport, JoinLimits, Lake, Settings};
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
 use tempfile::TempDir;
 
+/// Bodies of 40 rows are large ones, and take several pieces and commits.
+pub const SMALL: BulkLimits = BulkLimits { rows_min: 40, piece_rows: 16, commit_rows: 100, aside_rows: 12 };
 /// Every entity is watched.
 const WATCH_ALL: GuardConfig = GuardConfig { share: 1.0, waiting_max: 10_000 };
 
@@ -33,6 +35,11 @@ impl World {
 
     /// The same with something put before its key-value store.
     pub async fn open_with(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>) -> Self {
+        Self::open_bulk(dir, wrap, SMALL).await
+    }
+
+    /// The same with other limits of large bodies.
+    pub async fn open_bulk(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>, bulk: BulkLimits) -> Self {
         let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
         let meta = storage::testing::meta_in(dir.path()).await;
         let blobs = Arc::new(LocalBlobs::open(&path("blobs")).await.unwrap());
@@ -42,7 +49,7 @@ impl World {
         let lake = Lake::local(&path("blobs/tables")).await.unwrap();
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
-        let settings = Settings { joins, guard: WATCH_ALL };
+        let settings = Settings { joins, guard: WATCH_ALL, bulk };
         let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
         let store = opened.await.unwrap();
         Self { store, meta, clock, dir }
