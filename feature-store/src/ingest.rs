@@ -77,7 +77,7 @@ impl Inner {
         let plan = self.catalog().source(source)?;
         self.catch_up(&plan, &table).await?;
         let parsing = plan.clone();
-        let Parsed { good, bad } = self.cpu.run(move || parse(&parsing)).await.doing("read rows")??;
+        let Parsed { good, bad } = parse::unbroken(&plan, self.cpu.run(move || parse(&parsing)).await)??;
         let at = self.clock.now();
         set_aside(&table, &bad, at).await?;
         let mut report = IngestReport { quarantined: bad.len() as u64, ..IngestReport::default() };

@@ -7,10 +7,11 @@ use domain::{
     time::BadTimestamp,
 };
 use jiff::tz::TimeZone;
+use runtime::CpuError;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    error::FeatureError,
+    error::{Doing as _, FeatureError},
     exact,
     report::{Format, RowError},
     rows::{ParsedRow, RowMark},
@@ -302,6 +303,15 @@ fn zoned(value: Result<Value, BadValue>, zone: Option<&TimeZone>) -> Result<Valu
             .map(|at| Value::Timestamp(Timestamp::from_micros(at.as_microsecond())))
             .map_err(|e| e.to_string()),
         (Err(error), _) => Err(error.to_string()),
+    }
+}
+
+/// What a thread that reads a body gave. One that broke down did so over bytes that were made, or damaged, to do that: the
+/// readers of some formats are not proof against all of them.
+pub(crate) fn unbroken<T>(plan: &SourcePlan, read: Result<T, CpuError>) -> Result<T, FeatureError> {
+    match read {
+        Err(CpuError::Panicked(reason)) => Err(body_error(plan, format!("its reader broke down: {reason}"), None)),
+        other => other.doing("read rows"),
     }
 }
 

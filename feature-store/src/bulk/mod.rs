@@ -45,7 +45,7 @@ use crate::{
     Inner,
     error::{Doing as _, FeatureError},
     ingest::{FIRST_ERRORS_MAX, set_aside},
-    parse::body_error,
+    parse::{body_error, unbroken},
     report::IngestReport,
     table::{INGESTED_AT, REPLACES, ROW, SourceTable, corrupt, stored_schema},
     view::SourcePlan,
@@ -109,7 +109,8 @@ impl Inner {
         // Only now: definitions of this source change under the same lock.
         let plan = self.catalog().source(source)?;
         let (opening, bytes, limits) = (plan.clone(), body.clone(), self.bulk);
-        let opened = self.cpu.run(move || Body::open(&opening, bytes, &limits)).await.doing(DOING)??;
+        let opened = self.cpu.run(move || Body::open(&opening, bytes, &limits)).await;
+        let opened = unbroken(&plan, opened)??;
         let Some(body) = opened else { return Ok(None) };
         self.catch_up(&plan, &table).await?;
         let at = self.clock.now();
@@ -227,7 +228,8 @@ fn checked(
         let (cpu, plan, fields, places) = (cpu.clone(), plan.clone(), fields.clone(), places.clone());
         async move {
             let piece = piece?;
-            cpu.run(move || check(&plan, &fields, &places, piece)).await.doing(DOING)?
+            let checking = plan.clone();
+            unbroken(&plan, cpu.run(move || check(&checking, &fields, &places, piece)).await)?
         }
     });
     checks.buffered(AT_ONCE)
