@@ -108,6 +108,7 @@ async fn a_vacuum_waits_for_what_is_staged_and_takes_what_was_given_up() {
     tokio::pin!(vacuum);
     assert!(futures::poll!(vacuum.as_mut()).is_pending());
     staging.keep(files, kept(40)).await.unwrap();
+    drop(staging);
     assert_eq!(vacuum.await.unwrap().files, 0);
     assert_eq!(numbers(&table).await, upto(40));
     let staging = table.stage(rows(0..1).schema()).await;
