@@ -13,7 +13,8 @@ use domain::{
 };
 use evaluator::Evaluator;
 use feature_store::{
-    FeatureStore, GuardConfig, IngestReport, JoinLimits, LoadSettings, QuarantineLimits, Settings, StreamSettings, Told,
+    BulkLimits, FeatureStore, GuardConfig, IngestReport, JoinLimits, LoadSettings, QuarantineLimits, Settings,
+    StreamSettings, Told,
 };
 use pipelines::{Conductor, Rooms};
 use registry::{Registry, WebhookSettings};
@@ -173,7 +174,7 @@ impl App {
             folders: config.ingestion.paths.clone(),
             parquet_bytes_max: config.ingestion.parquet_bytes_max as u64,
         };
-        let settings = Settings { joins, guard, remote, quarantine, loading };
+        let settings = Settings { joins, guard, remote, quarantine, loading, bulk: BulkLimits::default() };
         let lake = crate::objects::lake(&config.objects, &data, project).await?;
         let features = FeatureStore::open(meta.clone(), tables.clone(), lake, kv, clock.clone(), cpu, settings)
             .await

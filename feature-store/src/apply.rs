@@ -321,6 +321,10 @@ impl Inner {
             moved::move_rows(&self.tables, &lake_table(&self.lake, plan).await?, source, &parts).await?;
         }
         let table = SourceTable::open(&self.tables, &self.lake, plan).await?;
+        let (from, to) = key::all_seen(source.as_str());
+        if !self.kv.range(&from, &to, 1).await.doing("read online values")?.is_empty() {
+            table.note_old_marks();
+        }
         let keys = [key::newest(source.as_str()), key::applied(source.as_str())];
         let mut known = self.kv.get_many(&keys).await.doing("read online values")?;
         if let Some(bytes) = known.pop().flatten() {

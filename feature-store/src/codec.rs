@@ -26,11 +26,7 @@ pub(crate) fn push_value(out: &mut Vec<u8>, value: &Value) {
             out.push(3);
             out.extend_from_slice(&x.to_le_bytes());
         }
-        Value::Text(s) => {
-            out.push(4);
-            out.extend_from_slice(&u32::try_from(s.len()).unwrap_or(u32::MAX).to_le_bytes());
-            out.extend_from_slice(s.as_bytes());
-        }
+        Value::Text(s) => push_text(out, s),
         Value::Timestamp(t) => {
             out.push(5);
             out.extend_from_slice(&t.micros().to_le_bytes());
@@ -40,6 +36,12 @@ pub(crate) fn push_value(out: &mut Vec<u8>, value: &Value) {
             push_bytes(out, &write_values(values.iter()));
         }
     }
+}
+
+/// Appends a text as [`push_value`] does.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    out.push(4);
+    push_bytes(out, text.as_bytes());
 }
 
 /// Reads what [`write_values`] wrote.

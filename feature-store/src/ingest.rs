@@ -30,6 +30,11 @@ impl FeatureStore {
     /// `Unknown` source; `Body` when a header names an unknown column or lacks a required one (nothing is taken
     /// then); what storage says.
     pub async fn ingest(&self, source: &SourceName, format: Format, body: Bytes) -> Result<IngestReport, FeatureError> {
+        if format == Format::Parquet
+            && let Some(report) = self.0.take_bulk(source, &body).await?
+        {
+            return Ok(report);
+        }
         self.0.take_in(source, move |plan| parse::body(plan, format, body)).await
     }
 
@@ -76,11 +81,11 @@ impl Inner {
         let plan = self.catalog().source(source)?;
         self.catch_up(&plan, &table).await?;
         let parsing = plan.clone();
-        let parsed = self.cpu.run(move || parse(&parsing)).await.doing("read rows")??;
+        let parsed = parse::unbroken(&plan, self.cpu.run(move || parse(&parsing)).await)??;
         let at = self.clock.now();
         let Parsed { good, mut bad, strays, origins, whole } = parsed;
         let gate = Gate::new(&plan, self.newest.of(source), at);
-        let admitted = self.admit(&plan, good, gate, at).await?;
+        let admitted = self.admit(&plan, good, gate, at, table.has_old_marks()).await?;
         if let Some(refused) = admitted.bad.first().filter(|_| whole) {
             return Err(parse::refused_row(&plan, &refused.error));
         }
@@ -119,7 +124,7 @@ impl Inner {
                 return Ok(());
             }
             let next = i64::try_from(table.rows()).map_err(|_| corrupt("too many rows".into()))?;
-            let sifted = rows::sift(&*self.kv, plan, chunk, next).await?;
+            let sifted = rows::sift(&*self.kv, plan, chunk, next, table.has_old_marks()).await?;
             report.duplicates += sifted.duplicates;
             if sifted.rows.is_empty() {
                 continue;
@@ -138,8 +143,11 @@ impl Inner {
         if !table.behind() {
             return Ok(());
         }
+        if self.catch_up_bulk(plan, table).await? {
+            return Ok(());
+        }
         let applied = i64::try_from(table.applied.load(Ordering::SeqCst)).unwrap_or(i64::MAX);
-        let mut waiting = table.fetch(&plan.definition.columns, None, |number| number >= applied).await?;
+        let mut waiting = table.fetch(&plan.definition.columns, |number| number >= applied).await?;
         tracing::info!(source = %plan.definition.name, rows = waiting.len(), "bringing stored rows online");
         while !waiting.is_empty() {
             let rest = waiting.split_off(CHUNK_ROWS.min(waiting.len()));

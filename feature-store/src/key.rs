@@ -8,7 +8,8 @@
 //! | `w` layout, entity, chain, tile, event time, row | what the row brings, and the tile's state through it |
 //! | `w` layout, entity, coarse chain, coarse tile | that tile's state |
 //! | `b` layout | empty: the layout is complete |
-//! | `s` source, identity | the newest row of that identity and its values' digest |
+//! | `i` source, event time, identity | the newest row of that identity and its values' digest |
+//! | `s` source, identity | the same, as earlier versions wrote it |
 //! | `m` source | greatest event time of a row that reached this store |
 //! | `n` source | how many rows of the source's table have reached this store |
 
@@ -19,6 +20,7 @@ pub(crate) const TOTALS: u8 = b't';
 pub(crate) const TILES: u8 = b'w';
 const BUILT: u8 = b'b';
 const SEEN: u8 = b's';
+const IDENTITY: u8 = b'i';
 const NEWEST: u8 = b'm';
 const APPLIED: u8 = b'n';
 
@@ -100,7 +102,7 @@ pub(crate) fn push_entity(key: &mut Vec<u8>, value: &Value) -> bool {
     true
 }
 
-fn push_text(key: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_text(key: &mut Vec<u8>, text: &str) {
     key.push(4);
     // Names and codes are far below 4 GiB; the length keeps one key from being the beginning of another.
     key.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -157,11 +159,30 @@ pub(crate) fn push_after(key: &mut Vec<u8>, at: Timestamp) {
     key.extend_from_slice(&[0xFF; 17]);
 }
 
-/// Identity of a row: its source and 128 bits of the digest of what tells rows apart.
+/// Identity of a row: its source, its event time and 128 bits of the digest of what tells rows apart. The time is part of
+/// the identity already; it stands first so that rows of other times lie elsewhere, and new rows behind all others.
+pub(crate) fn identity(source: &str, at: Timestamp, identity: &[u8; 16]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + source.len() + 24);
+    key.push(IDENTITY);
+    push_text(&mut key, source);
+    key.extend_from_slice(&ordered(at.micros()));
+    key.extend_from_slice(identity);
+    key
+}
+
+/// The same as earlier versions wrote it.
 pub(crate) fn seen(source: &str, identity: &[u8; 16]) -> Vec<u8> {
     let mut key = named(SEEN, source);
     key.extend_from_slice(identity);
     key
+}
+
+/// Where all that earlier versions wrote of a source's identities lies.
+pub(crate) fn all_seen(source: &str) -> (Vec<u8>, Vec<u8>) {
+    let from = named(SEEN, source);
+    let mut to = from.clone();
+    to.extend_from_slice(&[0xFF; 17]);
+    (from, to)
 }
 
 pub(crate) fn applied(source: &str) -> Vec<u8> {

@@ -149,13 +149,15 @@ impl FeatureStore {
 }
 
 impl Inner {
-    /// Lets the rows through the gate, one by one in their order.
+    /// Lets the rows through the gate, one by one in their order. With `old`, the source has identities that an earlier version
+    /// wrote.
     pub(crate) async fn admit(
         &self,
         plan: &SourcePlan,
         rows: Vec<ParsedRow>,
         mut gate: Gate,
         now: Timestamp,
+        old: bool,
     ) -> Result<Admitted, FeatureError> {
         let mut out = Admitted::default();
         if gate.is_open() {
@@ -173,7 +175,7 @@ impl Inner {
                 Some(why) => held.push((out.rows.len(), row, why)),
             }
         }
-        self.part_repeats(plan, held, &mut out).await?;
+        self.part_repeats(plan, held, old, &mut out).await?;
         Ok(out)
     }
 
@@ -182,6 +184,7 @@ impl Inner {
         &self,
         plan: &SourcePlan,
         held: Vec<(usize, ParsedRow, (Reason, String))>,
+        old: bool,
         out: &mut Admitted,
     ) -> Result<(), FeatureError> {
         let mut passed: HashMap<[u8; 16], RowMark> = HashMap::new();
@@ -189,7 +192,8 @@ impl Inner {
         let mut held = held.into_iter().peekable();
         while held.peek().is_some() {
             let some: Vec<_> = held.by_ref().take(LOOKUP_ROWS).collect();
-            let stored = rows::known(&*self.kv, plan, some.iter().map(|(_, row, _)| &row.mark)).await?;
+            let marks: Vec<RowMark> = some.iter().map(|(_, row, _)| row.mark).collect();
+            let stored = rows::known(&*self.kv, plan.definition.name.as_str(), &marks, old).await?;
             for ((before, row, (code, reason)), stored) in some.into_iter().zip(stored) {
                 for earlier in &out.rows[read..before] {
                     passed.insert(earlier.mark.identity, earlier.mark);

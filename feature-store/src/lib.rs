@@ -9,6 +9,7 @@
 
 mod answer;
 mod apply;
+mod bulk;
 mod catalog;
 mod check;
 mod codec;
@@ -66,6 +67,7 @@ use tokio::sync::Mutex;
 
 pub use answer::{Answer, FeatureMeta, FeatureStatus};
 pub use apply::{Action, Change};
+pub use bulk::BulkLimits;
 pub use dataset::Dataset;
 pub use drift::{ColumnDrift, Drift, DriftKind};
 pub use error::FeatureError;
@@ -103,6 +105,8 @@ pub struct Settings {
     /// How much is kept of what was set aside.
     pub quarantine: QuarantineLimits,
     pub loading: LoadSettings,
+    /// Of large bodies.
+    pub bulk: BulkLimits,
 }
 
 /// The front door. Clones share everything.
@@ -120,6 +124,7 @@ struct Inner {
     joins: JoinLimits,
     /// Who else may run joins.
     remote: Remote,
+    bulk: BulkLimits,
     /// Definitions as they stand; replaced whole, so a reader keeps what it began with.
     catalog: RwLock<Arc<Catalog>>,
     /// Where rows of each source are kept.
@@ -161,7 +166,7 @@ impl FeatureStore {
         cpu: Cpu,
         settings: Settings,
     ) -> Result<Self, FeatureError> {
-        let Settings { joins, guard, remote, quarantine, loading } = settings;
+        let Settings { joins, guard, remote, quarantine, loading, bulk } = settings;
         let store = Self(Arc::new(Inner {
             meta,
             tables,
@@ -171,6 +176,7 @@ impl FeatureStore {
             cpu,
             joins,
             remote,
+            bulk,
             catalog: RwLock::default(),
             shelf: RwLock::default(),
             hot: hot::Hot::default(),

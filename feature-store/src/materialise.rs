@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::Timestamp;
-use storage::{Floor, Kv, TimeRange};
+use storage::{Floor, Kv};
 
 use crate::{
     Inner, codec,
@@ -102,8 +102,7 @@ impl Inner {
             }
         }
         let Some((from, to)) = span else { return Ok(Vec::new()) };
-        let range = TimeRange { column: plan.definition.timestamp.to_string(), from, to };
-        table.fetch(&plan.definition.columns, Some(range), |number| numbers.contains(&number)).await
+        self.stored_rows(plan, table, numbers, (from, to)).await
     }
 
     /// Turns changes of chains into writes: everything from the first change of a chain on is summed anew.
@@ -176,7 +175,7 @@ impl Inner {
         table: &SourceTable,
     ) -> Result<(), FeatureError> {
         self.drop_layout(view.layout).await?;
-        if table.rows() > 0 {
+        if table.rows() > 0 && !self.build_plain(plan, view, table).await? {
             let needed = view.needed().collect();
             let history = History::load(plan, table, &needed, None, None).await?;
             check_limits(plan, view, &history)?;

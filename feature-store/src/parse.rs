@@ -5,15 +5,16 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use domain::{
-    Column, Scalar, Timestamp, Value, ValueType, definition::SourceColumn, error::nearest, frame::BadValue,
+    Column, Frame, Scalar, Timestamp, Value, ValueType, definition::SourceColumn, error::nearest, frame::BadValue,
     time::BadTimestamp,
 };
 use jiff::tz::TimeZone;
+use runtime::CpuError;
 use serde_json::{Map, Value as Json};
 
 use crate::{
     drift::{DriftKind, Strays},
-    error::FeatureError,
+    error::{Doing as _, FeatureError},
     exact,
     report::{Fault, Format, Reason, RowError},
     rows::{ParsedRow, RowMark},
@@ -122,14 +123,15 @@ pub(crate) fn raws(plan: &SourcePlan, rows: Vec<Raw>) -> Result<Parsed, FeatureE
     Ok(intake.finish())
 }
 
-struct Intake<'a> {
+/// Rows on their way in, held to the rules of their source.
+pub(crate) struct Intake<'a> {
     plan: &'a SourcePlan,
     columns: &'a [SourceColumn],
     zone: Option<TimeZone>,
     /// Greatest magnitude per column, where a view aggregates it.
-    limits: Vec<Option<f64>>,
+    pub(crate) limits: Vec<Option<f64>>,
     /// Columns that are keys of a view.
-    keys: Vec<bool>,
+    pub(crate) keys: Vec<bool>,
     /// Rows whose value in a column is of another type, per column.
     mistyped: Vec<u64>,
     /// The declared name that an unknown one is nearest to.
@@ -140,7 +142,7 @@ struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(plan: &'a SourcePlan) -> Result<Self, FeatureError> {
+    pub(crate) fn new(plan: &'a SourcePlan) -> Result<Self, FeatureError> {
         let columns = plan.definition.columns.as_slice();
         let mut limits: Vec<Option<f64>> = vec![None; columns.len()];
         let mut keys = vec![false; columns.len()];
@@ -158,7 +160,7 @@ impl<'a> Intake<'a> {
     }
 
     /// What was read, with the columns that came in another type.
-    fn finish(self) -> Parsed {
+    pub(crate) fn finish(self) -> Parsed {
         let Self { columns, mistyped, mut parsed, .. } = self;
         let rows = (parsed.good.len() + parsed.bad.len()) as u64;
         for (column, wrong) in columns.iter().zip(mistyped) {
@@ -214,7 +216,7 @@ impl<'a> Intake<'a> {
 
     /// Where each source column stands among the given names. A name that is not declared is left out, unless it is
     /// near to one that is missing and so probably means it.
-    fn places(&self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
+    pub(crate) fn places(&self, names: &[&str]) -> Result<Vec<Option<usize>>, FeatureError> {
         let known = || self.columns.iter().map(|column| column.name.as_str());
         for (at, name) in names.iter().enumerate() {
             if !known().any(|known| known == *name)
@@ -236,7 +238,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Notes in which way a header is not as declared.
-    fn note_header(&mut self, names: &[&str]) {
+    pub(crate) fn note_header(&mut self, names: &[&str]) {
         let declared = |name: &str| self.columns.iter().any(|column| column.name.as_str() == name);
         for name in names.iter().filter(|name| !declared(name)) {
             self.parsed.strays.note(name, DriftKind::Unknown, 1);
@@ -299,28 +301,42 @@ impl<'a> Intake<'a> {
         let given: Vec<Option<&Column>> =
             places.iter().map(|place| place.and_then(|at| frame.column(names[at]))).collect();
         for (column, given) in self.columns.iter().zip(&given) {
-            let Some(given) = given else { continue };
-            let fits = match (given.kind(), column.kind) {
-                (found, wanted) if found == wanted => true,
-                // Texts are read as instants row by row, like CSV cells.
-                (ValueType::Int, ValueType::Float) | (ValueType::Text, ValueType::Timestamp) => true,
-                // Lengths and elements are looked at row by row.
-                (ValueType::List(found), ValueType::List(wanted)) => {
-                    found.element == wanted.element || (found.element, wanted.element) == (Scalar::Int, Scalar::Float)
-                }
-                _ => false,
-            };
-            if !fits {
-                let (found, wanted) = (given.kind(), column.kind);
-                let reason = format!("column `{}` is {found} where {wanted} is needed", column.name);
-                return Err(body_error(self.plan, reason, None));
+            if let Some(given) = given {
+                self.fits(column, given.kind())?;
             }
         }
+        self.frame(&frame, &places, |row| row as u64 + 1);
+        Ok(())
+    }
+
+    /// Whether a file's column of the type may be read as the source's.
+    pub(crate) fn fits(&self, column: &SourceColumn, given: ValueType) -> Result<(), FeatureError> {
+        let fits = match (given, column.kind) {
+            (found, wanted) if found == wanted => true,
+            // Texts are read as instants row by row, like CSV cells.
+            (ValueType::Int, ValueType::Float) | (ValueType::Text, ValueType::Timestamp) => true,
+            // Lengths and elements are looked at row by row.
+            (ValueType::List(found), ValueType::List(wanted)) => {
+                found.element == wanted.element || (found.element, wanted.element) == (Scalar::Int, Scalar::Float)
+            }
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let reason = format!("column `{}` is {given} where {} is needed", column.name, column.kind);
+        Err(body_error(self.plan, reason, None))
+    }
+
+    /// Takes the rows of a frame whose columns stand where `places` says.
+    pub(crate) fn frame(&mut self, frame: &Frame, places: &[Option<usize>], line: impl Fn(usize) -> u64) {
+        let names = frame.names();
+        let given: Vec<Option<&Column>> =
+            places.iter().map(|place| place.and_then(|at| frame.column(&names[at]))).collect();
         for row in 0..frame.rows() {
             let zone = self.zone.clone();
-            let line = row as u64 + 1;
             let raw = || Json::Object(frame.row_json(row));
-            self.take(line, raw, |at, column| match (given[at].map(|given| given.get(row)), column.kind) {
+            self.take(line(row), raw, |at, column| match (given[at].map(|given| given.get(row)), column.kind) {
                 (Some(Value::Text(cell)), ValueType::Timestamp) => text(&cell, column.kind, zone.as_ref()),
                 (Some(Value::Float(x)), _) if !x.is_finite() => Err(BadValue::NotFinite(x.to_string()).into()),
                 #[expect(clippy::cast_precision_loss, reason = "ints widen into float columns")]
@@ -336,7 +352,6 @@ impl<'a> Intake<'a> {
                 (None, _) => Ok(Value::Null),
             });
         }
-        Ok(())
     }
 
     /// Takes one row, or sets it aside for the first of its columns that is at fault.
@@ -407,6 +422,16 @@ pub(crate) fn refused_row(plan: &SourcePlan, error: &RowError) -> FeatureError {
     body_error(plan, format!("row {}{column}: {}", error.line, error.reason), None)
 }
 
-fn body_error(plan: &SourcePlan, reason: String, near: Option<String>) -> FeatureError {
+/// What a thread that reads a body gave. One that broke down did so over bytes that were made, or damaged, to do that: the
+/// readers of some formats are not proof against all of them.
+pub(crate) fn unbroken<T>(plan: &SourcePlan, read: Result<T, CpuError>) -> Result<T, FeatureError> {
+    match read {
+        Err(CpuError::Panicked(reason)) => Err(body_error(plan, format!("its reader broke down: {reason}"), None)),
+        other => other.doing("read rows"),
+    }
+}
+
+/// A body that cannot be taken as a whole.
+pub(crate) fn body_error(plan: &SourcePlan, reason: String, near: Option<String>) -> FeatureError {
     FeatureError::Body { source_name: plan.definition.name.to_string(), reason, near }
 }

@@ -21,7 +21,7 @@ use domain::{
     definition::{Source, SourceColumn},
 };
 use lake::{Lake, LakeTable, Layout, LiveFile, Snapshot};
-use storage::{StorageError, Table, Tables, TimeRange};
+use storage::{Kept, StorageError, Table, Tables, TimeRange};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 
 pub(crate) const ROW: &str = "_row";
 pub(crate) const REPLACES: &str = "_replaces";
-const INGESTED_AT: &str = "_ingested_at";
+pub(crate) const INGESTED_AT: &str = "_ingested_at";
 
 /// A row of a source's table. Values stand in the order of the source's columns.
 #[derive(Debug, Clone)]
@@ -89,6 +89,8 @@ pub(crate) struct SourceTable {
     pub(crate) applied: AtomicU64,
     /// An append began and was not seen to end: its rows may still arrive.
     unsure: AtomicBool,
+    /// The online store has identities of rows that an earlier version wrote.
+    old_marks: AtomicBool,
 }
 
 /// A point in the table's history: rows numbered below `rows`, named by `digest`.
@@ -132,6 +134,7 @@ impl SourceTable {
             writing: Mutex::default(),
             applied: AtomicU64::new(0),
             unsure: AtomicBool::new(false),
+            old_marks: AtomicBool::new(false),
         })
     }
 
@@ -160,6 +163,38 @@ impl SourceTable {
     /// [`StorageError::Elsewhere`] where another server of the database keeps the rows.
     pub(crate) fn here(&self) -> Result<(), StorageError> {
         self.log().table.here()
+    }
+
+    /// Whether identities have to be looked for where earlier versions wrote them, too.
+    pub(crate) fn has_old_marks(&self) -> bool {
+        self.old_marks.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn note_old_marks(&self) {
+        self.old_marks.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets rows go past the log into the Delta table; see [`Table::pass`].
+    pub(crate) async fn pass<F>(
+        &self,
+        rows: u64,
+        link: Digest,
+        keep: impl FnOnce(Kept) -> F + Send + 'static,
+    ) -> Result<(), FeatureError>
+    where
+        F: Future<Output = Result<(), StorageError>> + Send,
+    {
+        self.log().table.pass(rows, link, keep).await.doing("write rows")
+    }
+
+    /// The number of the first row that is only in the log, and the rows from there on.
+    pub(crate) fn logged(&self) -> (u64, Vec<RecordBatch>) {
+        self.log().table.logged()
+    }
+
+    /// The columns that rows are written with, without those of the system.
+    pub(crate) fn columns(&self) -> Arc<[Field]> {
+        self.log().columns
     }
 
     /// Rows ever accepted.
@@ -339,22 +374,11 @@ impl SourceTable {
     pub(crate) async fn fetch(
         &self,
         columns: &[SourceColumn],
-        range: Option<TimeRange>,
         wanted: impl Fn(i64) -> bool,
     ) -> Result<Vec<StoredRow>, FeatureError> {
         let fields: Vec<Field> = columns.iter().map(|c| Field::new(c.name.as_str(), c.kind)).collect();
-        let frame = self.scan(&fields, range, None).await?;
-        let numbers = ints(&frame, ROW)?;
-        let replaces = ints(&frame, REPLACES)?;
-        let columns: Vec<&Column> = fields.iter().map(|f| frame.require(&f.name)).collect::<Result<_, _>>()?;
-        let mut rows = Vec::new();
-        for row in 0..frame.rows() {
-            let number = numbers[row].ok_or_else(|| corrupt("a row without a number".into()))?;
-            if wanted(number) {
-                let values = columns.iter().map(|column| column.get(row)).collect();
-                rows.push(StoredRow { number, replaces: replaces[row], values });
-            }
-        }
+        let mut rows = stored(&self.scan(&fields, None, None).await?, &fields)?;
+        rows.retain(|row| wanted(row.number));
         Ok(rows)
     }
 
@@ -402,7 +426,7 @@ pub(crate) fn corrupt(reason: String) -> FeatureError {
     FeatureError::Corrupt { what: "source rows", reason }
 }
 
-fn system_fields() -> [Field; 2] {
+pub(crate) fn system_fields() -> [Field; 2] {
     [Field::new(ROW, ValueType::Int), Field::new(REPLACES, ValueType::Int)]
 }
 
@@ -418,6 +442,25 @@ pub(crate) fn ints<'a>(frame: &'a Frame, name: &str) -> Result<&'a [Option<i64>]
 pub(crate) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, FeatureError> {
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
     column.ok_or_else(|| corrupt(format!("a batch without int column {name}")))
+}
+
+/// The rows of a batch that has these fields and the system's columns.
+pub(crate) fn rows_in(batch: &RecordBatch, fields: &[Field]) -> Result<Vec<StoredRow>, FeatureError> {
+    stored(&storage::from_batches(&batch.schema(), std::slice::from_ref(batch)).doing("read rows")?, fields)
+}
+
+fn stored(frame: &Frame, fields: &[Field]) -> Result<Vec<StoredRow>, FeatureError> {
+    let (numbers, replaces) = (ints(frame, ROW)?, ints(frame, REPLACES)?);
+    let columns: Vec<&Column> = fields.iter().map(|f| frame.require(&f.name)).collect::<Result<_, _>>()?;
+    let row = |row: usize| {
+        let number = numbers[row].ok_or_else(|| corrupt("a row without a number".into()))?;
+        Ok(StoredRow {
+            number,
+            replaces: replaces[row],
+            values: columns.iter().map(|column| column.get(row)).collect(),
+        })
+    };
+    (0..frame.rows()).map(row).collect()
 }
 
 /// Positions of the rows below `rows` that no later row replaces.

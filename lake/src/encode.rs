@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{AsArray as _, Int64Array, RecordBatch, UInt32Array},
-    compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch},
+    array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, UInt32Array},
+    compute::take_record_batch,
     datatypes::{DataType, TimeUnit, TimestampMicrosecondType},
     error::ArrowError,
+    row::{RowConverter, SortField},
 };
 use bytes::Bytes;
 use parquet::{
@@ -30,9 +31,28 @@ pub(crate) struct Encoded {
     pub(crate) stats: String,
 }
 
+/// Rows as they lie in files: in order of day, key columns, time and number.
+#[derive(Debug, Clone)]
+pub struct Sorted {
+    rows: RecordBatch,
+    days: Vec<i64>,
+}
+
+impl Sorted {
+    #[must_use]
+    pub const fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+}
+
 /// One file for each day of the rows.
 pub(crate) fn by_day(rows: &RecordBatch, layout: &Layout) -> Result<Vec<Encoded>, StorageError> {
-    let (sorted, days) = sorted(rows, layout)?;
+    files_of(&sorted(rows, layout)?, layout)
+}
+
+/// The same for rows that are sorted already.
+pub(crate) fn files_of(sorted: &Sorted, layout: &Layout) -> Result<Vec<Encoded>, StorageError> {
+    let Sorted { rows: sorted, days } = sorted;
     let mut files = Vec::new();
     let mut start = 0;
     while start < sorted.num_rows() {
@@ -47,8 +67,7 @@ pub(crate) fn by_day(rows: &RecordBatch, layout: &Layout) -> Result<Vec<Encoded>
     Ok(files)
 }
 
-/// The rows in order of day, key columns, time and number, and their days.
-fn sorted(rows: &RecordBatch, layout: &Layout) -> Result<(RecordBatch, Vec<i64>), StorageError> {
+pub(crate) fn sorted(rows: &RecordBatch, layout: &Layout) -> Result<Sorted, StorageError> {
     let wrong = |detail: String| failure::damaged("rows on their way into a table", detail);
     let times = rows.column_by_name(&layout.time).ok_or_else(|| wrong(format!("no column `{}`", layout.time)))?;
     if !matches!(times.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
@@ -57,16 +76,24 @@ fn sorted(rows: &RecordBatch, layout: &Layout) -> Result<(RecordBatch, Vec<i64>)
     let times = times.as_primitive::<TimestampMicrosecondType>();
     // A row without a time comes to the days without a name.
     let days = Int64Array::from_iter_values(times.iter().map(|time| time.map_or(i64::MIN, day::of)));
-    let mut by = vec![SortColumn { values: Arc::new(days.clone()), options: None }];
-    for name in layout.sorted_by.iter().chain([&layout.time, &layout.row]) {
-        if let Some(values) = rows.column_by_name(name) {
-            let options = Some(SortOptions { descending: false, nulls_first: true });
-            by.push(SortColumn { values: values.clone(), options });
-        }
-    }
-    let order: UInt32Array = lexsort_to_indices(&by, None).map_err(arrow_failed)?;
+    let mut by: Vec<ArrayRef> = vec![Arc::new(days.clone())];
+    by.extend(
+        layout
+            .sorted_by
+            .iter()
+            .chain([&layout.time, &layout.row])
+            .filter_map(|name| rows.column_by_name(name).cloned()),
+    );
+    // Nulls come first, as `SortingColumn` says below.
+    let fields = by.iter().map(|column| SortField::new(column.data_type().clone()));
+    let converter = RowConverter::new(fields.collect()).map_err(arrow_failed)?;
+    let keys = converter.convert_columns(&by).map_err(arrow_failed)?;
+    let count = u32::try_from(rows.num_rows()).map_err(|_| wrong("too many rows in one piece".into()))?;
+    let mut order: Vec<u32> = (0..count).collect();
+    order.sort_unstable_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+    let order = UInt32Array::from(order);
     let days = order.values().iter().map(|&row| days.value(row as usize)).collect();
-    Ok((take_record_batch(rows, &order).map_err(arrow_failed)?, days))
+    Ok(Sorted { rows: take_record_batch(rows, &order).map_err(arrow_failed)?, days })
 }
 
 fn parquet(rows: &RecordBatch, layout: &Layout) -> Result<Bytes, StorageError> {

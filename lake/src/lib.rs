@@ -19,20 +19,25 @@ mod durable;
 mod encode;
 mod failure;
 mod file;
+mod pieces;
 mod place;
 mod read;
 mod s3;
 mod schema;
 mod snapshot;
+mod stage;
 mod stats;
 mod table;
 mod vacuum;
 
 pub use compact::{Bound, Compacted};
+pub use encode::Sorted;
 pub use file::{LiveFile, ParquetFile};
+pub use pieces::{Numbers, Pieces};
 pub use place::Lake;
 pub use s3::{LakeKeys, LakeS3};
 pub use snapshot::Snapshot;
+pub use stage::{Staged, Staging};
 pub use table::{LakeTable, Layout};
 pub use vacuum::{KEPT_MAX, Vacuumed};
 

@@ -110,6 +110,11 @@ impl Snapshot {
         self.rows
     }
 
+    /// The column of the rows' numbers.
+    pub(crate) fn row_column(&self) -> String {
+        self.table.layout().row
+    }
+
     pub(crate) fn state(&self) -> &DeltaTable {
         &self.state
     }

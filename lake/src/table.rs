@@ -13,7 +13,7 @@ use arrow::{
 use async_trait::async_trait;
 use deltalake_core::{
     DeltaTable,
-    kernel::{Action, MetadataExt as _},
+    kernel::{Action, Add, MetadataExt as _},
     logstore::{LogStoreRef, StorageConfig, default_logstore},
     operations::create::CreateBuilder,
     protocol::{DeltaOperation, SaveMode},
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) committing: tokio::sync::Mutex<()>,
     /// Held while files are rewritten or removed.
     pub(crate) maintaining: tokio::sync::Mutex<()>,
+    /// Shared by those who write files that a later commit names; a vacuum has it alone.
+    pub(crate) staging: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// A version, and how far the log is kept in it: of one commit.
@@ -94,6 +96,7 @@ impl LakeTable {
                 unsure: AtomicBool::new(false),
                 committing: tokio::sync::Mutex::default(),
                 maintaining: tokio::sync::Mutex::default(),
+                staging: Arc::default(),
             }),
         };
         if table.inner.log.is_delta_table_location().await.map_err(failure::delta(doing()))? {
@@ -248,6 +251,14 @@ impl LakeTable {
             return Err(StorageError::BadRows { table: self.inner.name.clone(), detail: "there are none".into() });
         };
         self.ensure_inside(&columns).await?;
+        let files = self.encoded(rows.to_vec(), columns.clone()).await?;
+        let files = commit::put_all(self, files, true).await?;
+        self.append(files, &columns, upto).await
+    }
+
+    /// Commits files that are written together with `upto`. The caller holds `committing`.
+    pub(crate) async fn append(&self, files: Vec<Add>, columns: &SchemaRef, upto: Kept) -> Result<(), StorageError> {
+        self.ensure_inside(columns).await?;
         let Some(state) = self.state() else {
             return Err(failure::damaged(format!("table {}", self.inner.name), "it was made and is not there"));
         };
@@ -255,14 +266,13 @@ impl LakeTable {
         let mut actions = Vec::new();
         let snapshot = state.snapshot().map_err(failure::delta(doing()))?;
         let has = schema::of_rows(&snapshot.schema())?;
-        if let Some(merged) = schema::merged(&self.inner.name, &has, &columns)? {
+        if let Some(merged) = schema::merged(&self.inner.name, &has, columns)? {
             let merged = schema::to_delta(&schema::with_day(&merged))?;
             let metadata =
                 snapshot.metadata().clone().with_schema(&merged).map_err(|e| failure::damaged(doing(), e))?;
             actions.push(Action::Metadata(metadata));
         }
-        let files = self.encoded(rows.to_vec(), columns).await?;
-        actions.extend(commit::put_all(self, files, true).await?.into_iter().map(Action::Add));
+        actions.extend(files.into_iter().map(Action::Add));
         actions.extend(commit::marks(upto));
         let operation = DeltaOperation::Write {
             mode: SaveMode::Append,
@@ -271,6 +281,26 @@ impl LakeTable {
         };
         let committed = commit::commit(&self.inner.log, &state, actions, operation).await;
         self.committed(committed.map_err(failure::delta(doing())), Some(upto)).await
+    }
+
+    /// Keeps rows by `write`, unless they are kept already. The caller holds `committing`.
+    pub(crate) async fn once(
+        &self,
+        upto: Kept,
+        write: impl Future<Output = Result<(), StorageError>>,
+    ) -> Result<(), StorageError> {
+        self.settle().await?;
+        if self.kept_here() == Some(upto) {
+            return Ok(());
+        }
+        match write.await {
+            // A commit may have taken effect although its answer, or its checkpoint, was lost.
+            Err(error) if self.kept_here() == Some(upto) => {
+                tracing::warn!(table = self.inner.name, %error, "rows were kept, and something after that failed");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     async fn encoded(&self, rows: Vec<RecordBatch>, columns: SchemaRef) -> Result<Vec<encode::Encoded>, StorageError> {
@@ -286,22 +316,13 @@ impl LakeTable {
 #[async_trait]
 impl Vault for LakeTable {
     async fn kept(&self) -> Result<Option<Kept>, StorageError> {
+        let _committing = self.inner.committing.lock().await;
+        self.settle().await?;
         Ok(self.kept_here())
     }
 
     async fn keep(&self, rows: &[RecordBatch], upto: Kept) -> Result<(), StorageError> {
         let _committing = self.inner.committing.lock().await;
-        self.settle().await?;
-        if self.kept_here() == Some(upto) {
-            return Ok(());
-        }
-        match self.write(rows, upto).await {
-            // A commit may have taken effect although its answer, or its checkpoint, was lost.
-            Err(error) if self.kept_here() == Some(upto) => {
-                tracing::warn!(table = self.inner.name, %error, "rows were kept, and something after that failed");
-                Ok(())
-            }
-            other => other,
-        }
+        self.once(upto, self.write(rows, upto)).await
     }
 }

@@ -30,6 +30,7 @@ impl LakeTable {
     /// older than that cannot be read afterwards.
     pub async fn vacuum(&self, keep: Duration, now: Timestamp) -> Result<Vacuumed, StorageError> {
         // Nothing is being written that no commit names yet.
+        let _staging = self.inner.staging.write().await;
         let _maintaining = self.inner.maintaining.lock().await;
         let _committing = self.inner.committing.lock().await;
         self.settle().await?;

@@ -88,6 +88,22 @@ pub fn from_batches(schema: &Schema, batches: &[RecordBatch]) -> Result<Frame, S
     Ok(frame)
 }
 
+/// The names of foreign columns, and the types they are read as.
+pub fn fields_of(schema: &Schema) -> Result<Vec<Field>, StorageError> {
+    schema.fields().iter().map(|field| Ok(Field::new(field.name().as_str(), value_type(field)?))).collect()
+}
+
+/// The batch under the schema that [`schema_of`] gives its [`fields_of`], converted as [`from_batches`] does. Lists that
+/// are not in our own layout are not taken.
+pub fn plain_batch(batch: &RecordBatch) -> Result<RecordBatch, StorageError> {
+    let given = batch.schema();
+    let fields = fields_of(&given)?;
+    let columns = given.fields().iter().zip(batch.columns()).zip(&fields);
+    let columns = columns.map(|((field, array), wanted)| plain(field, array, wanted.kind)).collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema_of(&fields), columns, &options)?)
+}
+
 pub(crate) fn bad_column(field: &ArrowField, expected: &'static str) -> StorageError {
     StorageError::BadColumn { column: field.name().clone(), found: field.data_type().to_string(), expected }
 }

@@ -10,6 +10,12 @@ use crate::{StorageError, disk};
 /// A stored key with its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// Pairs in strictly ascending order of their keys. They are pulled on a thread that may block.
+pub type SortedPairs = Box<dyn Iterator<Item = Result<Pair, StorageError>> + Send>;
+
+/// Pairs of one write of a store that cannot load.
+const LOADED_AT_ONCE: usize = 8_192;
+
 /// Keys above this length are refused.
 const KEY_BYTES_MAX: usize = 65_535;
 /// Calls with more items than this leave the caller's thread.
@@ -48,6 +54,64 @@ pub trait Kv: Send + Sync + 'static {
     /// Deletes, then puts, all or nothing; of several puts of one key the last counts. With `durable` it is on
     /// disk when the call returns, else soon after. A failed or cancelled call may have taken effect, whole.
     async fn write(&self, puts: Vec<Pair>, deletes: Vec<Vec<u8>>, durable: bool) -> Result<(), StorageError>;
+
+    /// Puts many pairs at the speed of the disk; on disk when it returns, how many they were. After an error some of them
+    /// may be there: loading them again mends it. A store that can do better than write after write has its own way.
+    ///
+    /// [`StorageError::Corrupt`] when the keys do not ascend, and what `pairs` itself says.
+    async fn load(&self, pairs: SortedPairs) -> Result<u64, StorageError> {
+        let mut ascending = Ascending::new(pairs);
+        loop {
+            let page = tokio::task::spawn_blocking(move || {
+                let page = ascending.by_ref().take(LOADED_AT_ONCE).collect::<Result<Vec<_>, _>>()?;
+                Ok::<_, StorageError>((page, ascending))
+            });
+            let (page, rest) = page.await.map_err(|_| StorageError::WorkerGone("key-value store"))??;
+            let last = page.len() < LOADED_AT_ONCE;
+            self.write(page, Vec::new(), last).await?;
+            if last {
+                return Ok(rest.count);
+            }
+            ascending = rest;
+        }
+    }
+}
+
+/// Makes sure that keys ascend and are of a lawful length.
+struct Ascending {
+    pairs: SortedPairs,
+    last: Vec<u8>,
+    count: u64,
+}
+
+impl Ascending {
+    fn new(pairs: SortedPairs) -> Self {
+        Self { pairs, last: Vec::new(), count: 0 }
+    }
+}
+
+impl Iterator for Ascending {
+    type Item = Result<Pair, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pair = match self.pairs.next()? {
+            Ok(pair) => pair,
+            Err(error) => return Some(Err(error)),
+        };
+        if !(1..=KEY_BYTES_MAX).contains(&pair.0.len()) {
+            return Some(Err(StorageError::BadKey { length: pair.0.len() }));
+        }
+        // No lawful key is empty, so the first one passes.
+        if pair.0 <= self.last {
+            return Some(Err(StorageError::corrupt(
+                "a load of sorted pairs",
+                format!("pair {} is out of order", self.count),
+            )));
+        }
+        self.last.clone_from(&pair.0);
+        self.count += 1;
+        Some(Ok(pair))
+    }
 }
 
 /// The store inside this process: a log-structured merge tree on local disk.
@@ -163,6 +227,22 @@ impl Kv for EmbeddedKv {
                 }
             }
             Ok(batch.commit()?)
+        })
+        .await
+    }
+
+    /// Writes tables of the tree directly, past journal and memory, and publishes them in one step: readers see all of
+    /// the pairs or none, and so does a crash.
+    async fn load(&self, pairs: SortedPairs) -> Result<u64, StorageError> {
+        self.run(false, move |kv| {
+            let mut pairs = Ascending::new(pairs);
+            let mut tables = kv.keyspace.start_ingestion()?;
+            for pair in pairs.by_ref() {
+                let (key, value) = pair?;
+                tables.write(key, value)?;
+            }
+            tables.finish()?;
+            Ok(pairs.count)
         })
         .await
     }

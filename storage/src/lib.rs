@@ -36,10 +36,10 @@ pub use blobs::{
 };
 pub use caller::{Caller, acting, caller_or};
 pub use error::StorageError;
-pub use frame::{from_batches, from_parquet, schema_of, to_batch, to_parquet};
+pub use frame::{fields_of, from_batches, from_parquet, plain_batch, schema_of, to_batch, to_parquet};
 pub use garbage::{Collected, Collector, References, digests_in, require_stored};
 pub use journal::{BadHead, Head, Journal};
-pub use kv::{EmbeddedKv, Floor, Kv, Pair};
+pub use kv::{EmbeddedKv, Floor, Kv, Pair, SortedPairs};
 pub use meta::{Meta, Migration, Tx};
 pub use redis_stream::{Entry, Lag, RedisStream, StreamError, StreamPlace};
 pub use table::{Table, Tables, TimeRange};

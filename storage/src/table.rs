@@ -8,6 +8,8 @@
 //! The log lies in one data directory. Where several servers share a database, a table belongs to the directory that
 //! opened it first, its keeper; on every other server the table can be named and neither read nor written.
 
+mod pass;
+
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
@@ -377,12 +379,7 @@ impl Table {
             if only_if_full && inner.excess() == 0 {
                 return Ok(());
             }
-            let (done, answer) = oneshot::channel();
-            inner.send(Command::Rotate(done))?;
-            if answer.await.map_err(|_| StorageError::WorkerGone("table"))?? {
-                inner.store_sealed().await?;
-            }
-            Ok(())
+            inner.empty_log().await
         });
         moved.await.map_err(|_| StorageError::WorkerGone("table"))?
     }
@@ -519,6 +516,17 @@ impl Inner {
         let batches = decoded.await.map_err(|_| StorageError::WorkerGone("table"))??;
         self.cache.put(digest, &batches);
         Ok(batches)
+    }
+
+    /// Moves all that the log holds. The caller holds `moving`.
+    async fn empty_log(&self) -> Result<(), StorageError> {
+        self.store_sealed().await?;
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Rotate(done))?;
+        if answer.await.map_err(|_| StorageError::WorkerGone("table"))?? {
+            self.store_sealed().await?;
+        }
+        Ok(())
     }
 
     /// Turns sealed rows into a segment. Every step may be repeated after a crash or an error.

@@ -7,6 +7,7 @@
 
 mod journal;
 mod listing;
+mod loading;
 mod meta;
 mod postgres;
 mod redis;
@@ -31,7 +32,7 @@ use bytes::{Bytes, BytesMut};
 use domain::Digest;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{BlobList, BlobStream, BlobWriter, Blobs, Floor, Kv, Pair, StorageError};
+use crate::{BlobList, BlobStream, BlobWriter, Blobs, Floor, Kv, Pair, SortedPairs, StorageError};
 
 /// On which side of a failing call the failure lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +204,9 @@ impl<K: Kv> Kv for FaultyKv<K> {
     }
     async fn write(&self, puts: Vec<Pair>, deletes: Vec<Vec<u8>>, durable: bool) -> Result<(), StorageError> {
         self.faults.around("write", self.inner.write(puts, deletes, durable)).await
+    }
+    async fn load(&self, pairs: SortedPairs) -> Result<u64, StorageError> {
+        self.faults.around("load", self.inner.load(pairs)).await
     }
 }
 
@@ -380,6 +384,8 @@ pub async fn kv_suite<K: Kv>(fresh: impl AsyncFn() -> K) {
     the_last_put_of_a_key_counts_and_puts_win_over_deletes(&fresh().await).await;
     a_key_outside_its_bounds_is_refused_with_the_whole_write(&fresh().await).await;
     a_reader_sees_a_write_whole(Arc::new(fresh().await)).await;
+    loading::stands_beside_what_is_written(&fresh().await).await;
+    loading::refuses_what_is_out_of_order(&fresh().await).await;
 }
 
 fn key(text: &str) -> Vec<u8> {

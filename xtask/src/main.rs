@@ -55,5 +55,7 @@ fn ensure(command: &mut Command) -> anyhow::Result<()> {
 fn bench() -> anyhow::Result<()> {
     setup::run()?;
     setup::bench()?;
-    ensure(cargo().args(["bench", "--bench", "*"]))
+    ensure(cargo().args(["bench", "--bench", "*"]))?;
+    // In its own crate, and with the features that the program has.
+    ensure(cargo().args(["bench", "-p", "millpond", "-p", "feature-store", "--bench", "bulk"]))
 }

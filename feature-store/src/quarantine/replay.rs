@@ -109,7 +109,7 @@ impl Inner {
             let parsed = self.cpu.run(move || parse::raws(&parsing, rows)).await.doing("read rows")??;
             let at = self.clock.now();
             let gate = Gate::new(&plan, self.newest.of(source), at).without_lateness();
-            let admitted = self.admit(&plan, parsed.good, gate, at).await?;
+            let admitted = self.admit(&plan, parsed.good, gate, at, table.has_old_marks()).await?;
             let mut taken = IngestReport { duplicates: admitted.duplicates, ..IngestReport::default() };
             self.take_rows(&plan, &table, admitted.rows, at, &mut taken).await?;
             let mut bad: BTreeMap<usize, RowError> = BTreeMap::new();

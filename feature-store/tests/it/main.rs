@@ -1,5 +1,6 @@
 //! The feature store from outside: what it promises about definitions, rows, joins and datasets.
 
+mod bulk;
 mod chosen;
 mod dataset;
 mod definitions;

@@ -278,7 +278,7 @@ async fn a_write_of_unknown_outcome_is_never_counted_twice() {
     whole.put("events", rows.clone()).await;
     let expected = whole.store.latest(&service, &keys, &at).await.unwrap();
     assert_eq!(expected, whole.store.as_of(&service, &keys, &at).await.unwrap());
-    let (mut failures, mut calls) = (0, 3);
+    let (mut failures, mut calls) = (0, 4);
     loop {
         let mut failed = false;
         for when in [When::Before, When::After] {

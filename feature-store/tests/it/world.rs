@@ -4,14 +4,16 @@ use std::{cell::RefCell, path::Path, sync::Arc, time::Duration};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
 use feature_store::{
-    FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, LoadSettings, QuarantineLimits, Remote, Settings,
-    Spark,
+    BulkLimits, FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, LoadSettings, QuarantineLimits, Remote,
+    Settings, Spark,
 };
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
 use storage::{EmbeddedKv, Kv, LocalBlobs, Meta, Tables};
 use tempfile::TempDir;
 
+/// Bodies of 40 rows are large ones, and take several pieces and commits.
+pub const SMALL: BulkLimits = BulkLimits { rows_min: 40, piece_rows: 16, commit_rows: 100, aside_rows: 12 };
 /// Every entity is watched.
 const WATCH_ALL: GuardConfig = GuardConfig { share: 1.0, waiting_max: 10_000 };
 
@@ -65,12 +67,17 @@ impl World {
 
     /// The same with its joins somewhere else.
     pub async fn open_remote(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>, remote: Remote) -> Self {
-        Self::open_as(dir, wrap, remote, QuarantineLimits::default()).await
+        Self::open_as(dir, wrap, remote, QuarantineLimits::default(), SMALL).await
     }
 
     /// The same with a quarantine of this size.
     pub async fn open_limited(dir: Arc<TempDir>, limits: QuarantineLimits) -> Self {
-        Self::open_as(dir, |kv| Arc::new(kv), remote(), limits).await
+        Self::open_as(dir, |kv| Arc::new(kv), remote(), limits, SMALL).await
+    }
+
+    /// The same with other limits of large bodies.
+    pub async fn open_bulk(dir: Arc<TempDir>, wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>, bulk: BulkLimits) -> Self {
+        Self::open_as(dir, wrap, remote(), QuarantineLimits::default(), bulk).await
     }
 
     async fn open_as(
@@ -78,6 +85,7 @@ impl World {
         wrap: impl FnOnce(EmbeddedKv) -> Arc<dyn Kv>,
         remote: Remote,
         quarantine: QuarantineLimits,
+        bulk: BulkLimits,
     ) -> Self {
         let path = |name: &str| -> std::path::PathBuf { Path::new(dir.path()).join(name) };
         let meta = storage::testing::meta_in(dir.path()).await;
@@ -89,7 +97,7 @@ impl World {
         // So little memory that joins go in rounds.
         let joins = JoinLimits::fresh(4_096, path("joins")).unwrap();
         let loading = LoadSettings { folders: vec![path("files")], ..LoadSettings::default() };
-        let settings = Settings { joins, guard: WATCH_ALL, remote, quarantine, loading };
+        let settings = Settings { joins, guard: WATCH_ALL, remote, quarantine, loading, bulk };
         let opened = FeatureStore::open(meta.clone(), tables, lake, kv, clock.clone(), Cpu::new(2), settings);
         let store = opened.await.unwrap();
         Self { store, meta, clock, dir }

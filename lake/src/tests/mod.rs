@@ -4,4 +4,5 @@ mod crash;
 mod faults;
 mod maintenance;
 mod rig;
+mod stage;
 mod table;

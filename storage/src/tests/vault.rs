@@ -10,6 +10,7 @@ use std::{
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use domain::Digest;
 
 use super::rig::{Rig, copy, numbers, numbers_schema, values};
 use crate::{Kept, StorageError, Table, Tables, Vault};
@@ -150,4 +151,60 @@ async fn a_retired_handle_takes_no_more_rows_and_the_next_one_goes_on() {
     let new = tables.vaulted("numbers", numbers_schema(), shelf.clone()).await.unwrap();
     new.append(numbers(5, 8)).await.unwrap();
     assert_eq!(shelf.all(&new), (0..8).collect::<Vec<_>>());
+}
+
+/// Rows that go past the log: as a bulk load would hand them over.
+async fn pass(table: &Table, shelf: &Arc<Shelf>, from: i64, to: i64) -> Result<(), StorageError> {
+    let (shelf, link) = (shelf.clone(), Digest::of(&from.to_le_bytes()));
+    let rows = numbers(from, to);
+    table.pass(u64::try_from(to - from).unwrap(), link, async move |upto| shelf.keep(&[rows], upto).await).await
+}
+
+#[tokio::test]
+async fn rows_that_pass_the_log_stand_behind_those_it_held_and_before_those_that_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(&dir.path().join("rig")).await;
+    let wal = dir.path().join("logs");
+    let shelf = Arc::<Shelf>::default();
+    let (tables, table) = open(&rig, &wal, &shelf).await;
+    pass(&table, &shelf, 0, 3).await.unwrap();
+    table.append(numbers(3, 10)).await.unwrap();
+    pass(&table, &shelf, 10, 30).await.unwrap();
+    pass(&table, &shelf, 30, 31).await.unwrap();
+    assert_eq!((table.rows(), table.logged().0), (31, 31));
+    table.append(numbers(31, 40)).await.unwrap();
+    let snapshot = table.snapshot();
+    let crashed = copy(&wal);
+    drop((table, tables));
+    for logs in [wal.as_path(), crashed.path()] {
+        let (_tables, table) = open(&rig, logs, &shelf).await;
+        assert_eq!((table.rows(), table.snapshot(), shelf.all(&table)), (40, snapshot, (0..40).collect()));
+    }
+}
+
+#[tokio::test]
+async fn a_pass_that_fails_counts_only_when_the_vault_says_so() {
+    for (fails, rows) in [(1, 10), (2, 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::open(&dir.path().join("rig")).await;
+        let shelf = Arc::<Shelf>::default();
+        let (_tables, table) = open(&rig, &dir.path().join("logs"), &shelf).await;
+        table.append(numbers(0, 10)).await.unwrap();
+        table.flush().await.unwrap();
+        let before = table.snapshot();
+        shelf.fails.store(fails, Ordering::SeqCst);
+        assert_eq!(pass(&table, &shelf, 10, 20).await.is_ok(), fails == 2);
+        assert_eq!((table.rows(), table.snapshot() != before), (rows, fails == 2));
+        table.append(numbers(i64::try_from(rows).unwrap(), 25)).await.unwrap();
+        table.flush().await.unwrap();
+        assert_eq!(shelf.all(&table), (0..25).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn only_a_table_with_a_vault_lets_rows_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path()).await;
+    let refused = rig.numbers().await.pass(1, Digest::of(b"x"), async |_| Ok(())).await;
+    assert!(matches!(refused, Err(StorageError::BadRows { .. })), "{refused:?}");
 }
