@@ -1,5 +1,7 @@
 //! The machine that is measured on, and what Linux says of processes.
 
+#![allow(dead_code, reason = "each bench uses its part")]
+
 use std::{collections::BTreeMap, fs, path::Path, process::Command, thread};
 
 /// The machine that is measured on.

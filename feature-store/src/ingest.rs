@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     FeatureStore, Inner,
-    error::{Doing as _, FeatureError},
+    error::FeatureError,
     lateness::Gate,
     parse::{self, Parsed},
     report::{Format, IngestReport, Ingestion, SourceStats},

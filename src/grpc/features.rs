@@ -5,9 +5,10 @@ use proto::{
     features::{
         CheckConsistencyRequest, CheckConsistencyResponse, Compaction, ConsistencyRequest, ConsistencyResponse,
         DiscardRequest, DiscardResponse, FeatureRequest, FeatureResponse, IngestRequest, IngestResponse, Ingestion,
-        IngestionRequest, JoinPlan, JoinPlanRequest, ListLoadsRequest, ListStreamsRequest, ListStreamsResponse, LoadList, LoadNumber, LoadRequest,
-        PushResponse, QuarantineRequest, QuarantineResponse, ReplayRequest, ReplayResponse, RowError, Stream,
-        StreamRequest, Table, TableRequest, Vacuum, VacuumRequest, feature_store_server::FeatureStore,
+        IngestionRequest, JoinPlan, JoinPlanRequest, ListLoadsRequest, ListStreamsRequest, ListStreamsResponse,
+        LoadList, LoadNumber, LoadRequest, PushResponse, QuarantineRequest, QuarantineResponse, ReplayRequest,
+        ReplayResponse, RowError, Stream, StreamRequest, Table, TableRequest, Vacuum, VacuumRequest,
+        feature_store_server::FeatureStore,
     },
     from_struct, to_struct,
 };

@@ -4,8 +4,8 @@ use std::{cell::RefCell, path::Path, sync::Arc, time::Duration};
 
 use domain::{Column, Frame, Timestamp, Value, definition::Definition};
 use feature_store::{
-    BulkLimits, FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, LoadSettings, QuarantineLimits, Remote,
-    Settings, Spark,
+    BulkLimits, FeatureStore, GuardConfig, IngestReport, JoinLimits, JoinPlace, Lake, LoadSettings, QuarantineLimits,
+    Remote, Settings, Spark,
 };
 use runtime::{Clock, Cpu};
 use serde_json::{Map, Value as Json, json};
