@@ -177,7 +177,7 @@ async fn entries_that_were_stored_or_set_aside_and_not_acknowledged_are_not_take
 async fn whatever_call_of_the_online_store_fails_every_entry_is_taken_once() {
     let redis = Redis::shared();
     let mut failed = 0;
-    for n in 3..12 {
+    for n in 4..13 {
         let key = format!("faulty-{n}");
         let dir = Arc::new(TempDir::new().unwrap());
         let world = World::open(dir.clone()).await;
