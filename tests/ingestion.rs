@@ -169,7 +169,7 @@ fn rows_set_aside_are_found_mended_replayed_and_discarded_on_every_door() {
 
     let state = json_of(&server, &["features", "ingestion", "ticks"]);
     assert_eq!((&state["rows"], &state["quarantined"]), (&json!(3), &json!(3)), "{state}");
-    assert_eq!(state["event_time"]["watermark"], "2024-03-01T09:00:03Z");
+    assert_eq!(state["event_time"]["watermark"], "2024-03-01T09:00:10Z");
     assert_eq!(state["drift"][0]["column"], "battery_level");
     let metrics = server.page("GET", "/metrics", &[]).text;
     for line in [
