@@ -10,7 +10,6 @@ use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStoreExt as _, path::Path};
 use storage::StorageError;
-use tokio::runtime::Handle;
 
 use crate::{
     EVENT_DATE, commit, day,
@@ -173,7 +172,7 @@ impl Snapshot {
             })?;
             return Ok(ParquetFile::Local { file: Arc::new(opened), bytes });
         }
-        Ok(ParquetFile::Remote { store: lake.store.clone(), path, bytes, runtime: Handle::current() })
+        Ok(ParquetFile::Remote { store: lake.store.clone(), path, bytes, runtime: self.table.inner.runtime.clone() })
     }
 
     /// Where Spark finds a file: `file:///...`, or `s3a://bucket/...`, which is what Hadoop calls S3.

@@ -20,6 +20,7 @@ use deltalake_core::{
 };
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use storage::{Kept, StorageError, Vault};
+use tokio::runtime::Handle;
 use url::Url;
 
 use crate::{
@@ -68,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) maintaining: tokio::sync::Mutex<()>,
     /// Shared by those who write files that a later commit names; a vacuum has it alone.
     pub(crate) staging: Arc<tokio::sync::RwLock<()>>,
+    /// Where requests to the store run: files are also opened by threads that compute.
+    pub(crate) runtime: Handle,
 }
 
 /// A version, and how far the log is kept in it: of one commit.
@@ -97,6 +100,7 @@ impl LakeTable {
                 committing: tokio::sync::Mutex::default(),
                 maintaining: tokio::sync::Mutex::default(),
                 staging: Arc::default(),
+                runtime: Handle::current(),
             }),
         };
         if table.inner.log.is_delta_table_location().await.map_err(failure::delta(doing()))? {

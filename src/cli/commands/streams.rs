@@ -18,9 +18,17 @@ pub struct Streams {
 #[derive(Subcommand)]
 enum Act {
     /// Stop reading; entries wait in the stream.
-    Pause { source: String },
+    #[command(after_help = "Example:\n  millpond features streams pause readings")]
+    Pause {
+        /// Source that the stream belongs to.
+        source: String,
+    },
     /// Go on reading.
-    Resume { source: String },
+    #[command(after_help = "Example:\n  millpond features streams resume readings")]
+    Resume {
+        /// Source that the stream belongs to.
+        source: String,
+    },
 }
 
 impl Streams {

@@ -491,6 +491,8 @@ mod tests {
             "/settle",
             "get-latest-versions",
             "presigned-download-url",
+            // Only queries are taken: `sql/tests/questions.rs`.
+            "/sql",
         ];
         for (method, route, right) in table().filter(|(method, ..)| *method != "GET") {
             let asks = method == "POST" && (is_rpc(route) || questions.iter().any(|end| route.ends_with(end)));
