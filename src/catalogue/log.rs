@@ -21,7 +21,7 @@ pub(super) const LOG_TABLES: [(&str, LogTable); 3] =
 pub(super) fn rows(evaluator: &Evaluator, what: LogTable) -> Arc<dyn Rows> {
     let schema = with_endpoint(&what.schema());
     let (evaluator, shown) = (evaluator.clone(), schema.clone());
-    Made::new(schema, Some(what.time()), move |range| {
+    Made::rows(schema, Some(what.time()), move |range| {
         let (evaluator, schema) = (evaluator.clone(), shown.clone());
         Box::pin(async move {
             let endpoints = stream::iter(evaluator.endpoints());

@@ -19,7 +19,7 @@ pub(super) struct Made {
 
 impl Made {
     /// `make` is given the least and the greatest instant wanted; without `time` that is all there are.
-    pub(super) fn new(
+    pub(super) fn rows(
         schema: SchemaRef,
         time: Option<&'static str>,
         make: impl Fn((Timestamp, Timestamp)) -> BoxFuture<'static, Result<Batches, Fault>> + Send + Sync + 'static,

@@ -114,7 +114,7 @@ impl RegistryTable {
     pub(super) fn rows(self, registry: &Registry) -> Arc<dyn Rows> {
         let registry = registry.clone();
         let time = (self == Self::Metrics).then_some("logged_at");
-        Made::new(self.schema(), time, move |range| {
+        Made::rows(self.schema(), time, move |range| {
             let registry = registry.clone();
             Box::pin(async move { self.read(registry, range).await })
         })

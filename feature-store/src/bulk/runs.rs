@@ -109,11 +109,14 @@ impl Run {
     }
 }
 
+/// A key, the number of its run, and its value: the least of them comes first.
+type Waiting = Reverse<(Vec<u8>, usize, Vec<u8>)>;
+
 /// All pairs of the runs in the order of their keys.
 struct Merged {
     runs: Vec<Run>,
     /// The next pair of each run that has one.
-    next: BinaryHeap<Reverse<(Vec<u8>, usize, Vec<u8>)>>,
+    next: BinaryHeap<Waiting>,
     broken: Option<StorageError>,
 }
 
